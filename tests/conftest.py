@@ -1,0 +1,154 @@
+"""Shared fixtures: a real PostgreSQL, the site on it, and a view of what the server saw."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tools.postgres import Cluster
+
+DRIVER = os.environ.setdefault("SITE_DRIVER", "psycopg")
+SCHEMA = "CREATE TABLE entry (id serial PRIMARY KEY, note text NOT NULL)"
+
+
+def pytest_report_header() -> str:
+    return f"driver: {DRIVER} (SITE_DRIVER)"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "cluster" in fixtures:
+            item.add_marker("postgres")
+        if "apache" in fixtures:
+            item.add_marker("apache")
+
+
+@pytest.fixture(scope="session")
+def driver() -> ModuleType:
+    """psycopg2 or psycopg, whichever this run is about."""
+    return importlib.import_module(DRIVER)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    root = tmp_path_factory.mktemp("postgres")
+    for folder in (root, *root.parents[:2]):
+        folder.chmod(0o755)  # PostgreSQL runs as another user when the tests run as root
+    settings = ["log_statement=all", "log_connections=on", "fsync=off", "log_line_prefix=%p %a| "]
+    cluster = Cluster(root / "data", settings).create().start()
+    try:
+        yield cluster
+    finally:
+        cluster.destroy()
+
+
+def eventually(read: Callable[[], Any], wanted: Any, timeout: float = 5.0) -> bool:
+    """Whether *read* gives *wanted* before the time is out: a closed session ends a moment later."""
+    give_up = time.monotonic() + timeout
+    while (found := read()) != wanted:
+        assert time.monotonic() < give_up, f"still {found}, not {wanted}, after {timeout} s"
+        time.sleep(0.01)
+    return True
+
+
+class Server:
+    """The server's own account of what it was sent."""
+
+    def __init__(self, cluster: Cluster, driver: ModuleType) -> None:
+        self.cluster = cluster
+        self._driver = driver
+        self.connection = self.connect(application_name="observer")
+        self._mark = 0
+
+    def connect(self, **given: Any) -> Any:
+        """A connection of the test's own, in autocommit mode."""
+        connection = self._driver.connect(**self.cluster.dsn(**{"dbname": "site", **given}))
+        connection.autocommit = True
+        return connection
+
+    def __call__(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, params or None)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def backends(self) -> list[int]:
+        """Every client backend but the observer's."""
+        rows = self(
+            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' "
+            "AND application_name <> 'observer' ORDER BY pid"
+        )
+        return [row[0] for row in rows]
+
+    def terminate(self, pid: int) -> None:
+        """Returns once the backend is gone."""
+        assert self("SELECT pg_terminate_backend(%s, 5000)", pid) == [(True,)]
+
+    def mark(self) -> None:
+        """Statements and connections are counted from here."""
+        self._mark = self.cluster.log.stat().st_size
+
+    def log(self) -> list[str]:
+        with self.cluster.log.open("rb") as log:
+            log.seek(self._mark)
+            text = log.read().decode(errors="replace")
+        ours = (" observer| ", "application_name=observer")
+        return [line for line in text.splitlines() if not any(mark in line for mark in ours)]
+
+    def statements(self) -> list[str]:
+        found = (re.search(r"LOG:  (?:statement|execute [^:]+): (.*)", line) for line in self.log())
+        return [match[1] for match in found if match]
+
+    def connections(self) -> int:
+        return sum("connection authorized: user=" in line for line in self.log())
+
+
+@pytest.fixture(scope="session")
+def site_database(cluster: Cluster, driver: ModuleType) -> Cluster:
+    """The databases of the site: ``site`` and ``second``, with the table that the views write."""
+    admin = driver.connect(**cluster.dsn(application_name="observer"))
+    admin.autocommit = True
+    for name in ("site", "second"):
+        admin.cursor().execute(f"CREATE DATABASE {name}")
+        with driver.connect(**cluster.dsn(dbname=name)) as connection:
+            connection.cursor().execute(SCHEMA)
+        connection.close()
+    admin.close()
+    return cluster
+
+
+@pytest.fixture
+def server(site_database: Cluster, driver: ModuleType) -> Iterator[Server]:
+    server = Server(site_database, driver)
+    server("TRUNCATE entry")
+    server.mark()
+    try:
+        yield server
+    finally:
+        server.connection.close()
+
+
+@pytest.fixture
+def notes(server: Server) -> Callable[[], list[str]]:
+    """The rows that were committed."""
+    return lambda: [row[0] for row in server("SELECT note FROM entry ORDER BY id")]
+
+
+def site_environment(cluster: Cluster, **given: str) -> dict[str, str]:
+    """Environment variables for the site's settings, over the Unix socket."""
+    return {
+        "SITE_DRIVER": DRIVER,
+        "SITE_HOST": str(cluster.socket_dir),
+        "SITE_PORT": str(cluster.port),
+        "DJANGO_SETTINGS_MODULE": "tests.site.settings",
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+        **given,
+    }

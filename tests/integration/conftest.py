@@ -1,0 +1,58 @@
+"""Django in this process, with the site's middleware around it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from webtest import TestApp
+
+from tests.conftest import Server, site_environment
+from tools.postgres import Cluster
+from wsgi_persist import scope as scopes
+
+ALIASES = {"other": {}, "second": {"name": "second"}}
+
+
+@pytest.fixture(scope="session")
+def django_site(site_database: Cluster) -> None:
+    os.environ.update(site_environment(site_database, SITE_ALIASES=json.dumps(ALIASES)))
+    import django
+
+    django.setup()
+
+
+@pytest.fixture
+def site(django_site: None, server: Server) -> Iterator[TestApp]:
+    """The wrapped site as a client; every test begins and ends without a pin."""
+    from django.db import connections
+
+    from tests.site.wsgi import application
+
+    _close_all_pins()
+    server.mark()
+    yield TestApp(application, extra_environ={"wsgi.multithread": False})
+    connections.close_all()
+    _close_all_pins()
+
+
+def _close_all_pins() -> None:
+    for scope in (scopes.process_scope(), scopes.thread_scope()):
+        assert scope.owner is None, "a test left a request open"
+        for pin in scope.pins.values():
+            if pin.connection is not None:
+                pin.drop("the test is over")
+
+
+@pytest.fixture
+def pid_of(site: TestApp) -> Callable[..., int]:
+    return lambda **given: int(site.get("/pid/", **given).text)
+
+
+@pytest.fixture
+def pinned(site: TestApp) -> Callable[[str], Any]:
+    """The pinned connection of an alias in the process scope."""
+    return lambda alias="default": scopes.process_scope().pins[alias]

@@ -1,0 +1,270 @@
+"""What a request finds and leaves, on a real Django site."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from webtest import TestApp
+
+from tests.conftest import Server, eventually
+
+
+def test_sixty_requests_of_three_statements_send_180_and_open_nothing(site: TestApp, server: Server) -> None:
+    site.get("/pid/")
+    server.mark()
+    for _ in range(60):
+        assert site.get("/three/").text == "three"
+    assert len(server.statements()) == 180
+    assert server.connections() == 0
+
+
+def test_request_without_query_opens_nothing(site: TestApp, server: Server) -> None:
+    site.get("/plain/")
+    assert server.connections() == 0
+
+
+def test_each_alias_keeps_its_own_backend(site: TestApp, server: Server) -> None:
+    first = site.get("/aliases/").json
+    assert len(set(first.values())) == 3
+    assert site.get("/aliases/").json == first
+    assert site.get("/databases/").json == {"default": "site", "other": "site", "second": "second"}
+    assert sorted(first.values()) == server.backends()
+
+
+def test_session_is_named_after_worker(site: TestApp, server: Server) -> None:
+    import os
+
+    site.get("/pid/")
+    names = server(
+        "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'wsgi_persist%%'"
+    )
+    assert names == [(f"wsgi_persist:{os.getpid()}",)]
+
+
+def test_request_that_raises_gives_its_connection_back(site: TestApp, pid_of: Callable[[], int]) -> None:
+    before = pid_of()
+    for _ in range(3):
+        assert site.get("/fail/", status=500)
+    assert pid_of() == before
+
+
+@pytest.mark.parametrize("path", ["manual-transaction", "raw-begin", "raw-begin-failed", "on-commit-lost"])
+def test_transaction_left_open_is_rolled_back(
+    path: str,
+    site: TestApp,
+    pid_of: Callable[[], int],
+    notes: Callable[[], list[str]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = pid_of()
+    with caplog.at_level(logging.WARNING, "wsgi_persist"):
+        site.get(f"/{path}/?note=left")
+    assert f"rolled back a transaction left open by GET '/{path}/'" in caplog.text
+    assert pid_of() == before
+    site.get("/write/?note=next")
+    assert notes() == ["next"]
+    site.get("/write-in-atomic/?note=atomic")
+    assert notes() == ["next", "atomic"]
+
+
+def test_close_by_the_application_means_close(site: TestApp, server: Server) -> None:
+    found = site.get("/close/").json
+    assert found["before"] != found["after"]
+    assert eventually(server.backends, [found["after"]])
+    assert site.get("/pid/").text == str(found["after"])
+
+
+def test_close_before_use_drops_the_idle_pin(
+    site: TestApp, server: Server, pid_of: Callable[[], int]
+) -> None:
+    before = pid_of()
+    after = int(site.get("/close-before-use/").text)
+    assert after != before
+    assert eventually(server.backends, [after])
+
+
+def test_close_after_the_request_closes_the_idle_pin(site: TestApp, server: Server) -> None:
+    from django.db import connection
+
+    site.get("/pid/")
+    assert len(server.backends()) == 1
+    connection.close()
+    assert eventually(server.backends, [])
+
+
+def test_close_by_another_thread_leaves_the_pin(
+    site: TestApp, server: Server, pid_of: Callable[[], int]
+) -> None:
+    import threading
+
+    from django.db import connections
+
+    before = pid_of()
+    thread = threading.Thread(target=connections.close_all)
+    thread.start()
+    thread.join()
+    assert server.backends() == [before]
+
+
+def test_streaming_keeps_the_connection_until_closed(site: TestApp, pid_of: Callable[[], int]) -> None:
+    before = pid_of()
+    assert set(site.get("/stream/").text.split()) == {str(before)}
+
+
+def test_client_abort_while_streaming_from_a_server_side_cursor(
+    site: TestApp, pid_of: Callable[[], int], server: Server
+) -> None:
+    before = pid_of()
+    environ = site.RequestClass.blank("/stream-from-cursor/").environ
+    response = site.app(environ, lambda *args: lambda data: None)
+    assert next(iter(response)) == b"1\n"
+    response.close()
+    assert pid_of() == before
+    assert server("SELECT state FROM pg_stat_activity WHERE pid = %s", before) == [("idle",)]
+
+
+def test_threads_of_a_view_get_connections_of_their_own(site: TestApp, server: Server) -> None:
+    found = site.get("/threads/").json
+    assert found["request"] == found["again"] != found["thread"]
+    assert eventually(server.backends, [found["request"]])
+
+
+def test_nested_request_works_without_pins(
+    site: TestApp, pid_of: Callable[[], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = pid_of()
+    found = site.get("/nested/").json
+    assert found["outer"] == before != found["inner"]
+    assert "works without pins" in caplog.text
+    assert pid_of() == before
+
+
+def test_connection_created_once_for_each_wrapper(site: TestApp) -> None:
+    from django.db.backends.signals import connection_created
+
+    seen: list[Any] = []
+
+    def receiver(connection: Any, **kwargs: Any) -> None:
+        seen.append(connection)
+
+    connection_created.connect(receiver)
+    try:
+        for _ in range(3):
+            site.get("/pid/")
+        assert len(seen) == 1
+    finally:
+        connection_created.disconnect(receiver)
+
+
+def test_idle_connection_from_before_the_request_makes_way(
+    site: TestApp, server: Server, pid_of: Callable[[], int]
+) -> None:
+    from django.db import connection
+
+    pinned = pid_of()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        assert cursor.fetchone() != (pinned,)
+    # request_started closes it where CONN_MAX_AGE is 0; a longer life is what this is about
+    connection.close_at = None
+    assert pid_of() == pinned
+    assert eventually(server.backends, [pinned])
+
+
+def test_connection_in_a_transaction_from_before_the_request_stays(site: TestApp, server: Server) -> None:
+    from django.db import transaction
+
+    with transaction.atomic():
+        site.get("/write/?note=inside")
+        assert site.get("/sql/?sql=SELECT count(*) FROM entry").text == "1"
+        transaction.set_rollback(True)
+    assert server("SELECT count(*) FROM entry") == [(0,)]
+
+
+def test_copy_never_meets_the_pin(site: TestApp, pid_of: Callable[[], int]) -> None:
+    from django.db import connection
+
+    from tests.site import views
+
+    pinned = pid_of()
+
+    def with_copy(request: Any) -> Any:
+        copied = connection.copy()
+        try:
+            with copied.cursor() as cursor:
+                cursor.execute("SELECT pg_backend_pid()")
+                return views.HttpResponse(str(cursor.fetchone()[0]))
+        finally:
+            copied.close()
+
+    with extra_view(with_copy):
+        assert int(site.get("/extra/").text) != pinned
+    assert pid_of() == pinned
+
+
+def test_other_database_under_the_alias_never_meets_the_pin(site: TestApp, server: Server) -> None:
+    from django.db import connection
+
+    assert site.get("/databases/").json["default"] == "site"
+    name = connection.settings_dict["NAME"]
+    connection.settings_dict["NAME"] = "second"  # as test runners do, in place
+    try:
+        assert site.get("/databases/").json["default"] == "second"
+    finally:
+        connection.settings_dict["NAME"] = name
+    assert site.get("/databases/").json["default"] == "site"
+
+
+def test_pg_version_inside_a_request_keeps_the_pin(site: TestApp, pid_of: Callable[[], int]) -> None:
+    from django.db import connection
+
+    from tests.site import views
+
+    before = pid_of()
+    connection.__dict__.pop("pg_version", None)
+    with extra_view(lambda request: views.HttpResponse(str(connection.pg_version))):
+        assert int(site.get("/extra/").text) >= 150000
+    assert pid_of() == before
+
+
+def test_close_old_connections_mid_request_notices_a_dead_backend(site: TestApp, server: Server) -> None:
+    from django.db import close_old_connections
+
+    from tests.site import views
+
+    def view(request: Any) -> Any:
+        first = views.backend()
+        close_old_connections()
+        assert views.backend() == first, "a healthy connection stays"
+        server.terminate(first)
+        close_old_connections()
+        return views.HttpResponse(str(views.backend() != first))
+
+    with extra_view(view):
+        assert site.get("/extra/").text == "True"
+
+
+class extra_view:  # noqa: N801
+    """A view of the test's own at ``/extra/``."""
+
+    def __init__(self, view: Callable[[Any], Any]) -> None:
+        from django.urls import path
+
+        self._pattern = path("extra/", view)
+
+    def __enter__(self) -> None:
+        self._change("append")
+
+    def __exit__(self, *exception: object) -> None:
+        self._change("remove")
+
+    def _change(self, how: str) -> None:
+        from django.urls import clear_url_caches
+
+        from tests.site.urls import urlpatterns
+
+        getattr(urlpatterns, how)(self._pattern)
+        clear_url_caches()

@@ -1,0 +1,3 @@
+from tests.site.views import urlpatterns
+
+__all__ = ["urlpatterns"]

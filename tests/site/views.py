@@ -1,0 +1,212 @@
+"""One view for each thing that a request can do to its connections."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from django.db import connection, connections, transaction
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.urls import path
+
+
+def scalar(sql: str, params: Any = None, using: str = "default") -> Any:
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchone()[0] if cursor.description else None
+
+
+def backend(using: str = "default") -> int:
+    return int(scalar("SELECT pg_backend_pid()", using=using))
+
+
+def plain(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("no query")
+
+
+def pid(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(str(backend()))
+
+
+def three(request: HttpRequest) -> HttpResponse:
+    for _ in range(3):
+        scalar("SELECT 1")
+    return HttpResponse("three")
+
+
+def aliases(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({alias: backend(alias) for alias in connections})
+
+
+def databases(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({alias: scalar("SELECT current_database()", using=alias) for alias in connections})
+
+
+def process(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"worker": os.getpid(), "backend": backend()})
+
+
+def sql(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(str(scalar(request.GET["sql"])))
+
+
+def write(request: HttpRequest) -> HttpResponse:
+    scalar("INSERT INTO entry (note) VALUES (%s)", [request.GET["note"]])
+    return HttpResponse(str(backend()))
+
+
+def write_in_atomic(request: HttpRequest) -> HttpResponse:
+    with transaction.atomic():
+        return write(request)
+
+
+def manual_transaction(request: HttpRequest) -> HttpResponse:
+    """Autocommit switched off, a row inserted, neither committed nor switched on again."""
+    transaction.set_autocommit(False)
+    return write(request)
+
+
+def raw_begin(request: HttpRequest) -> HttpResponse:
+    scalar("BEGIN")
+    return write(request)
+
+
+def raw_begin_failed(request: HttpRequest) -> HttpResponse:
+    scalar("BEGIN")
+    write(request)
+    try:
+        scalar("SELECT 1/0")
+    except Exception:
+        return HttpResponse("failed transaction left open")
+    return HttpResponse("unreachable", status=500)
+
+
+def on_commit_lost(request: HttpRequest) -> HttpResponse:
+    """An atomic block that is entered and never left."""
+    block = transaction.atomic()
+    block.__enter__()
+    connection.on_commit(lambda: scalar("INSERT INTO entry (note) VALUES ('hook')", using="default"))
+    return write(request)
+
+
+def fail(request: HttpRequest) -> HttpResponse:
+    backend()
+    raise ValueError("the view fails")
+
+
+def close(request: HttpRequest) -> HttpResponse:
+    before = backend()
+    connection.close()
+    return JsonResponse({"before": before, "after": backend()})
+
+
+def close_before_use(request: HttpRequest) -> HttpResponse:
+    connections.close_all()
+    return HttpResponse(str(backend()))
+
+
+def sleep(request: HttpRequest) -> HttpResponse:
+    scalar("SELECT pg_sleep(%s)", [float(request.GET["seconds"])])
+    return HttpResponse(str(backend()))
+
+
+def stream(request: HttpRequest) -> HttpResponse:
+    def chunks() -> Iterator[str]:
+        for _ in range(3):
+            yield f"{backend()} "
+
+    return StreamingHttpResponse(chunks())
+
+
+def stream_from_cursor(request: HttpRequest) -> HttpResponse:
+    """Rows from a server-side cursor inside a transaction, a chunk each."""
+
+    def chunks() -> Iterator[str]:
+        with transaction.atomic(), connection.chunked_cursor() as cursor:
+            cursor.execute("SELECT n FROM generate_series(1, 100000) n")
+            while rows := cursor.fetchmany(100):
+                yield f"{rows[0][0]}\n"
+
+    return StreamingHttpResponse(chunks())
+
+
+def file(request: HttpRequest) -> HttpResponse:
+    backend()
+    if name := request.GET.get("name"):
+        return FileResponse(Path(name).open("rb"))
+    return FileResponse(BytesIO(b"a file"))
+
+
+def threads(request: HttpRequest) -> HttpResponse:
+    """The view's own thread queries beside it."""
+    found: dict[str, int] = {}
+
+    def work() -> None:
+        found["thread"] = backend()
+        connections.close_all()
+
+    found["request"] = backend()
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return JsonResponse({**found, "again": backend()})
+
+
+def fork(request: HttpRequest) -> HttpResponse:
+    """A child that closes every connection and then works on one of its own."""
+    before = backend()
+    child = os.fork()
+    if child == 0:
+        _in_child(lambda: connections.close_all())
+    _, status = os.waitpid(child, 0)
+    return JsonResponse({"before": before, "after": backend(), "child": os.waitstatus_to_exitcode(status)})
+
+
+def fork_and_query(request: HttpRequest) -> HttpResponse:
+    before = backend()
+    child = os.fork()
+    if child == 0:
+        _in_child(lambda: backend() != before or os._exit(3))
+    _, status = os.waitpid(child, 0)
+    return JsonResponse({"before": before, "after": backend(), "child": os.waitstatus_to_exitcode(status)})
+
+
+def _in_child(work: Callable[[], Any]) -> None:
+    try:
+        work()
+        os._exit(0)
+    except BaseException:
+        os._exit(1)
+
+
+def nested(request: HttpRequest) -> HttpResponse:
+    """The WSGI application called inside a request."""
+    from wsgiref.util import setup_testing_defaults
+
+    from tests.site.wsgi import application
+
+    environ: dict[str, Any] = {"PATH_INFO": "/pid/"}
+    setup_testing_defaults(environ)
+    environ["wsgi.multithread"] = request.META["wsgi.multithread"]
+    response = application(environ, lambda *args: lambda data: None)
+    inner = b"".join(response).decode()
+    response.close()  # type: ignore[attr-defined]
+    return JsonResponse({"inner": int(inner), "outer": backend()})
+
+
+def busy(request: HttpRequest) -> HttpResponse:
+    """Answers with its backend after some time in Python, to overlap with other requests."""
+    first = backend()
+    time.sleep(float(request.GET.get("seconds", "0.01")))
+    return JsonResponse({"thread": threading.get_ident(), "first": first, "second": backend()})
+
+
+_VIEWS: list[Callable[..., HttpResponse]] = [
+    plain, pid, three, aliases, databases, process, sql, write, write_in_atomic, manual_transaction,
+    raw_begin, raw_begin_failed, on_commit_lost, fail, close, close_before_use, sleep, stream,
+    stream_from_cursor, file, threads, fork, fork_and_query, nested, busy,
+]  # fmt: skip
+urlpatterns = [path(f"{view.__name__.replace('_', '-')}/", view) for view in _VIEWS]

@@ -1,0 +1,8 @@
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+from wsgi_persist import PersistMiddleware
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.site.settings")
+application = PersistMiddleware(get_wsgi_application())

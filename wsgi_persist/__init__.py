@@ -1,0 +1,18 @@
+"""One pinned database connection per WSGI worker."""
+
+from wsgi_persist.errors import NotInRequestError, PersistError, ScopeError, TransactionError
+from wsgi_persist.middleware import PersistMiddleware
+from wsgi_persist.plain import Pin
+from wsgi_persist.policy import Policy
+from wsgi_persist.version import __version__
+
+__all__ = [
+    "NotInRequestError",
+    "PersistError",
+    "PersistMiddleware",
+    "Pin",
+    "Policy",
+    "ScopeError",
+    "TransactionError",
+    "__version__",
+]

@@ -1,0 +1,225 @@
+"""What the shim adds to a Django database backend: inside a request it adopts the scope's pin."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+from django.db.backends.postgresql.psycopg_any import IsolationLevel
+from django.db.backends.signals import connection_created
+
+from wsgi_persist.backends.options import policy_of
+from wsgi_persist.drivers import IDLE, driver_of
+from wsgi_persist.lifecycle import worker_name
+from wsgi_persist.pin import PinnedConnection, State
+from wsgi_persist.policy import Policy
+from wsgi_persist.scope import Scope, close_idle, current
+
+if TYPE_CHECKING:
+    from django.db.backends.postgresql.base import DatabaseWrapper as Base
+else:
+    Base = object
+
+logger = logging.getLogger("wsgi_persist.backends")
+
+_CONNECTS_WITH = ("NAME", "USER", "PASSWORD", "HOST", "PORT", "AUTOCOMMIT", "OPTIONS")
+
+
+class PersistMixin(Base):
+    """A wrapper that leases its alias's pin while its thread serves a request, and is stock otherwise.
+
+    :ivar persist_policy: the alias's validated options.
+    """
+
+    persist_policy = Policy()
+    _pin: PinnedConnection | None = None  # leased
+    _introduced = 0  # serial of the pinned connection that was last announced with this wrapper
+    _spares_pin = False  # while close() is not the application's
+    _said_that_it_stays = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.persist_policy = policy_of(self.alias, self.settings_dict)
+
+    # ##### Connecting #####
+
+    def get_connection_params(self) -> dict[str, Any]:
+        params = super().get_connection_params()
+        params.pop("persist", None)
+        if self._pin is None or "service" in params:
+            return params
+        return {**self.persist_policy.connection_defaults(worker_name()), **params}
+
+    def connect(self) -> None:
+        scope = current()
+        pin = self._pin_in(scope) if scope is not None else None
+        if scope is None or pin is None:
+            super().connect()
+            return
+        connection = scope.lease(pin, self)
+        if connection is None:
+            self._open(scope, pin)
+        else:
+            self._adopt(pin, connection)
+
+    def ensure_connection(self) -> None:
+        if self._pin is None and self.connection is not None:
+            self._make_way_for_pin()
+        super().ensure_connection()
+
+    @contextmanager
+    def temporary_connection(self) -> Iterator[Any]:
+        # The stock method closes a connection that it has to open, and closing drops the pin.
+        if current() is not None and self._is_the_alias():
+            self.ensure_connection()
+        with super().temporary_connection() as cursor:
+            yield cursor
+
+    def warm_up(self) -> None:
+        """Open the pin, inside a boundary, before the first request."""
+        self.ensure_connection()
+
+    def _pin_in(self, scope: Scope) -> PinnedConnection | None:
+        """The pin that this wrapper may lease, without a connection that was made for other settings.
+
+        A copy of the wrapper, or one that stands in for it in a test, never meets the pin.
+        """
+        if not self._is_the_alias():
+            return None
+        pin = scope.pin(self.alias, self.alias, self.persist_policy)
+        if pin.state is State.LEASED:
+            return None
+        if pin.state is State.OPEN and not self._fits(pin.made_for):
+            pin.drop("the settings of its alias changed")
+        return pin
+
+    def _is_the_alias(self) -> bool:
+        # connections[alias] would make a wrapper where the thread has none, or fail for a copy's alias.
+        initialized: Any = connections._connections  # type: ignore[attr-defined]
+        return getattr(initialized, self.alias, None) is self
+
+    def _fits(self, made_for: Any) -> bool:
+        settings = self.settings_dict
+        return bool(made_for == (self.timezone_name, *map(settings.__getitem__, _CONNECTS_WITH)))
+
+    def _made_for(self) -> tuple[Any, ...]:
+        """All that a connection is opened with; copied, as settings are changed in place for tests."""
+        settings = self.settings_dict
+        return (self.timezone_name, *(copy.copy(settings[key]) for key in _CONNECTS_WITH))
+
+    def _open(self, scope: Scope, pin: PinnedConnection) -> None:
+        self._pin = pin
+        try:
+            super().connect()
+            pin.hold(self.connection, self._made_for(), scope.now)
+        except BaseException:
+            self._pin = None
+            raise
+        scope.lease(pin, self)
+        self._introduced = pin.serial
+
+    def _adopt(self, pin: PinnedConnection, connection: Any) -> None:
+        """What ``connect()`` leaves behind, without its work: no statement, no parameters."""
+        self._come_to_rest()
+        self._pin = pin
+        self.connection = connection
+        self.autocommit = self.settings_dict["AUTOCOMMIT"]
+        self.health_check_done = True
+        self.close_at = None
+        if self._introduced != pin.serial:
+            self._introduced = pin.serial
+            level = self.settings_dict["OPTIONS"].get("isolation_level")
+            self.isolation_level = IsolationLevel(level or IsolationLevel.READ_COMMITTED)
+            connection_created.send(sender=self.__class__, connection=self)
+
+    def _make_way_for_pin(self) -> None:
+        """Close an idle connection of this wrapper's own, left from before the request."""
+        scope = current()
+        if scope is None or not self._is_the_alias():
+            return
+        busy = self.in_atomic_block or self.allow_thread_sharing or not self._is_idle()
+        if not self._said_that_it_stays:
+            self._said_that_it_stays = busy
+            logger.info(
+                "alias %r: a connection opened before %s %s",
+                self.alias,
+                scope.request,
+                "stays in use: it is in a transaction or shared" if busy else "was closed",
+            )
+        if not busy:
+            with self._sparing_pin():
+                self.close()
+
+    def _is_idle(self) -> bool:
+        driver = driver_of(self.connection)
+        return driver.is_closed(self.connection) or driver.status(self.connection) == IDLE
+
+    # ##### Letting go #####
+
+    def detach(self) -> None:
+        """The lease is over. ``close()`` runs without a connection, for subclasses that remember
+        facts of the session (a search_path) and forget them there."""
+        self._pin = None
+        self.connection = None
+        self._come_to_rest()
+        self.inc_thread_sharing()  # a response may be closed by another thread than the request's
+        try:
+            with self._sparing_pin():
+                self.close()
+        finally:
+            self.dec_thread_sharing()
+
+    def _come_to_rest(self) -> None:
+        self.in_atomic_block = False
+        self.savepoint_ids = []
+        self.atomic_blocks = []
+        self.commit_on_exit = True
+        self.needs_rollback = False
+        self.rollback_exc = None
+        self.closed_in_transaction = False
+        self.errors_occurred = False
+        self.run_on_commit = []
+        self.run_commit_hooks_on_set_autocommit_on = False
+
+    # ##### Closing #####
+
+    def close(self) -> None:
+        super().close()
+        if self._pin is None and not self._spares_pin:
+            self._close_idle_pin()
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        """Django's own end of request, and the application's close_old_connections()."""
+        if self.connection is None:
+            return
+        scope = current()
+        if scope is None or self._pin is None and not self.in_atomic_block:
+            with self._sparing_pin():
+                super().close_if_unusable_or_obsolete()
+        # Age, autocommit and errors of a pin wait for the boundary.
+        elif self._pin is not None and not scope.leaving and not self._pin.is_alive():
+            self.close()
+
+    @contextmanager
+    def _sparing_pin(self) -> Iterator[None]:
+        self._spares_pin = True
+        try:
+            yield
+        finally:
+            self._spares_pin = False
+
+    def _close(self) -> None:
+        pin, self._pin = self._pin, None
+        if pin is None or pin.connection is None:
+            super()._close()  # type: ignore[misc]  # missing from the stubs
+        else:
+            pin.drop("closed by the application")
+
+    def _close_idle_pin(self) -> None:
+        """Closing means closing (a test database is about to be dropped), also after the request."""
+        if self._introduced and self._is_the_alias():
+            close_idle(self.alias, self._introduced, "closed by the application")

@@ -1,0 +1,9 @@
+"""``ENGINE = "wsgi_persist.backends.postgis"``."""
+
+from django.contrib.gis.db.backends.postgis import base
+
+from wsgi_persist.backends.mixin import PersistMixin
+
+
+class DatabaseWrapper(PersistMixin, base.DatabaseWrapper):
+    """Django's PostGIS backend, whose connection is pinned inside a request."""

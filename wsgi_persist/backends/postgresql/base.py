@@ -1,0 +1,9 @@
+"""``ENGINE = "wsgi_persist.backends.postgresql"``."""
+
+from django.db.backends.postgresql import base
+
+from wsgi_persist.backends.mixin import PersistMixin
+
+
+class DatabaseWrapper(PersistMixin, base.DatabaseWrapper):
+    """Django's PostgreSQL backend, whose connection is pinned inside a request."""

@@ -1,0 +1,193 @@
+"""The life of a worker: warm-up, fork, shutdown. The only module that knows mod_wsgi."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from wsgi_persist import scope as scopes
+from wsgi_persist.errors import ScopeError
+from wsgi_persist.plain import Pin
+from wsgi_persist.policy import Policy
+
+logger = logging.getLogger("wsgi_persist.lifecycle")
+
+_WARM_UP = {"REQUEST_METHOD": "(warm-up)"}
+
+
+class Daemon(NamedTuple):
+    """The mod_wsgi daemon process that this is."""
+
+    group: str
+    threads: int
+    subscribe_shutdown: Callable[[Callable[..., Any]], Any] | None
+
+
+class Target(NamedTuple):
+    """Something to warm up: a plain pin or an alias of Django's."""
+
+    name: str
+    policy: Policy
+    warm_up: Callable[[], Any]
+
+
+def mod_wsgi_daemon() -> Daemon | None:
+    """None outside Apache, where a module of the same name may be importable, and in embedded mode."""
+    try:
+        import mod_wsgi
+
+        group = mod_wsgi.process_group
+    except (ImportError, AttributeError):
+        return None
+    if not group:
+        return None
+    subscribe = getattr(mod_wsgi, "subscribe_shutdown", None)
+    return Daemon(group, mod_wsgi.threads_per_process, subscribe)
+
+
+def worker_name() -> str:
+    """Tells workers apart in ``pg_stat_activity``: mod_wsgi's process group and the pid."""
+    daemon = mod_wsgi_daemon()
+    return f"{daemon.group}:{os.getpid()}" if daemon else str(os.getpid())
+
+
+def targets(pins: Iterable[Pin]) -> list[Target]:
+    """The pins given, and every alias of Django's whose backend is ours, with validated options."""
+    plain = [Target(pin.name, pin.policy, pin.warm_up) for pin in pins]
+    return plain + [Target(w.alias, w.persist_policy, w.warm_up) for w in _django_wrappers()]
+
+
+def choose_scope(policy: Policy, found: Iterable[Target]) -> str:
+    """The scope that all agree on.
+
+    :raises ValueError: two of them name different scopes.
+    :raises ScopeError: ``"process"`` in a mod_wsgi daemon with several request threads.
+    """
+    wanted = {"PersistMiddleware": policy.scope, **{t.name: t.policy.scope for t in found}}
+    named = {name: scope for name, scope in wanted.items() if scope != "auto"}
+    if len(set(named.values())) > 1:
+        raise ValueError(f"one scope for all is needed, but these were given: {named}")
+    chosen = next(iter(named.values()), "auto")
+    daemon = mod_wsgi_daemon()
+    if chosen == "process" and daemon is not None and daemon.threads > 1:
+        raise ScopeError(threads_refused(f"mod_wsgi's threads={daemon.threads}"))
+    return chosen
+
+
+def threads_refused(found: str) -> str:
+    return (
+        f'scope="process" keeps one connection for requests that come one at a time, but this '
+        f"server runs them in threads ({found}): set threads=1 in WSGIDaemonProcess (or the like "
+        f'elsewhere), or choose scope="thread"'
+    )
+
+
+def start(pins: Iterable[Pin], policy: Policy) -> str:
+    """Prepare this process to keep pins; called when the application is wrapped.
+
+    :return: the scope chosen: auto, process or thread.
+    """
+    found = targets(pins)
+    chosen = choose_scope(policy, found)
+    _install_hooks()
+    daemon = mod_wsgi_daemon()
+    if daemon is not None:
+        _close_connections_of_the_script()
+    one_at_a_time = daemon is not None and daemon.threads == 1
+    if chosen != "thread" and scopes.current() is None:
+        _warm_up([t for t in found if _wants_warm_up(policy, t.policy, one_at_a_time)])
+    return chosen
+
+
+def _wants_warm_up(middleware: Policy, own: Policy, one_at_a_time: bool) -> bool:
+    prewarm = own.prewarm if middleware.prewarm == "auto" else middleware.prewarm
+    return one_at_a_time if prewarm == "auto" else prewarm
+
+
+def _warm_up(found: list[Target]) -> None:
+    """Open the pins on the loading thread, as a request would, for the request thread to adopt."""
+    if not found:
+        return
+    boundary = scopes.process_scope().enter(_WARM_UP)
+    try:
+        for target in found:
+            _quietly_warm_up(target)
+    finally:
+        boundary.leave()
+
+
+def _quietly_warm_up(target: Target) -> None:
+    try:
+        target.warm_up()
+    except Exception as error:
+        logger.warning(
+            "pin %r: not opened at start, the first request that needs it will try again: %s",
+            target.name,
+            str(error).strip(),
+        )
+
+
+def _django_wrappers() -> list[Any]:
+    """Asked by name at run time: nothing here imports Django."""
+    conf, db = sys.modules.get("django.conf"), sys.modules.get("django.db")
+    if conf is None or db is None or not conf.settings.configured:
+        return []
+    return [db.connections[alias] for alias in db.connections if _is_ours(db, alias)]
+
+
+def _is_ours(db: Any, alias: str) -> bool:
+    try:
+        backend = db.utils.load_backend(db.connections.settings[alias]["ENGINE"])
+    except Exception as error:
+        # A stranger's broken backend is Django's to report, when and if somebody uses it.
+        logger.debug("alias %r: its backend cannot be loaded: %s", alias, error)
+        return False
+    return hasattr(backend.DatabaseWrapper, "persist_policy")
+
+
+def _close_connections_of_the_script() -> None:
+    """mod_wsgi loads the script on a thread that never serves a request: what it opened is orphaned."""
+    db = sys.modules.get("django.db")
+    if db is not None and scopes.current() is None:
+        for wrapper in db.connections.all(initialized_only=True):
+            if wrapper.connection is not None:
+                logger.info("alias %r: closed what the script opened while loading", wrapper.alias)
+                wrapper.close()
+
+
+_hooks_installed = False
+
+
+def _install_hooks() -> None:
+    """Once per process, however often the script is loaded again."""
+    global _hooks_installed
+    if _hooks_installed:
+        return
+    _hooks_installed = True
+    os.register_at_fork(after_in_child=scopes.forget_all)
+    atexit.register(shut_down, "atexit")
+    daemon = mod_wsgi_daemon()
+    if daemon is not None and daemon.subscribe_shutdown is not None:
+        # atexit may never run there: it waits for threads, and WSGIDestroyInterpreter Off skips it.
+        daemon.subscribe_shutdown(_on_process_stopping)
+
+
+def _on_process_stopping(event: str, **details: Any) -> None:
+    shut_down(details.get("shutdown_reason") or event)
+
+
+def shut_down(reason: str) -> None:
+    """Close every idle pin; requests in flight close theirs. Safe to call twice, from any thread."""
+    closed, in_flight = scopes.stop_all()
+    if closed or in_flight:
+        logger.info(
+            "worker %s stops (%s): %d connections closed, %d requests in flight will close theirs",
+            worker_name(),
+            reason,
+            closed,
+            in_flight,
+        )

@@ -1,0 +1,89 @@
+"""Is the peer still there: poll, consume, ping."""
+
+from __future__ import annotations
+
+import logging
+import select
+from typing import Any
+
+from wsgi_persist.drivers import Driver, Heard
+
+logger = logging.getLogger("wsgi_persist.liveness")
+
+NEVER = float("inf")
+
+# A busy NOTIFY channel may make an idle socket readable again and again.
+_CONSUME_AT_MOST = 4
+
+
+class Watch:
+    """The sockets of a scope's open pins, and the earliest of their deadlines.
+
+    :ivar poll: ``poll(0)`` gives the sockets that became readable: one system call for all of them.
+    :ivar look_at: when a deadline is due, on the scope's clock.
+    """
+
+    def __init__(self) -> None:
+        self._poller = select.poll()
+        self._pins: dict[int, Any] = {}
+        self.poll = self._poller.poll
+        self.look_at = NEVER
+
+    def add(self, fd: int, pin: Any, look_at: float) -> None:
+        self._pins[fd] = pin
+        self._poller.register(fd, select.POLLIN)
+        self.look_at = min(self.look_at, look_at)
+
+    def remove(self, fd: int) -> None:
+        if self._pins.pop(fd, None) is not None:
+            self._poller.unregister(fd)
+
+    def examine(self, events: list[tuple[int, int]]) -> None:
+        for fd, _ in events:
+            pin = self._pins.get(fd)
+            if pin is None:
+                self._poller.unregister(fd)
+            else:
+                pin.examine()
+
+
+def is_alive_though_readable(driver: Driver, connection: Any, timeout: float) -> bool:
+    """Whether a connection survives, whose socket became readable while it was idle.
+
+    That is no proof of death (a notice, a notification, a parameter changed by a server reload), nor
+    is silence afterwards proof of life: a terminated backend says FATAL some milliseconds before it
+    closes, and both drivers take that for a notice.
+    """
+    doubtful = False
+    for _ in range(_CONSUME_AT_MOST):
+        try:
+            heard = driver.consume(connection)
+        except Exception as error:
+            logger.debug("the connection ended: %s", error)
+            return False
+        if heard is Heard.FAREWELL:
+            return False
+        doubtful = doubtful or heard is Heard.NOTICES
+        if not is_readable(connection.fileno()):
+            break
+    else:
+        doubtful = True
+    return not doubtful or answers(driver, connection, timeout)
+
+
+def answers(driver: Driver, connection: Any, timeout: float) -> bool:
+    """Ping: whether the server answers. Only psycopg 3 can hold to *timeout* (seconds)."""
+    try:
+        driver.ping(connection, timeout)
+    except Exception as error:
+        # Not only the driver's errors: a ping that fails in any way proves nothing (a dropped
+        # connection costs a reconnect, a trusted dead one costs the visitor a page).
+        logger.debug("the ping failed: %s", error)
+        return False
+    return True
+
+
+def is_readable(fd: int) -> bool:
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(0))

@@ -1,0 +1,260 @@
+"""The state machine of one pinned connection."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import logging
+import os
+import random
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from wsgi_persist.drivers import ACTIVE, IDLE, Driver, driver_of
+from wsgi_persist.liveness import (
+    NEVER,
+    Watch,
+    answers,
+    is_alive_though_readable,
+    is_readable,
+)
+from wsgi_persist.policy import Policy
+
+logger = logging.getLogger("wsgi_persist.pin")
+
+_serials = itertools.count(1)
+
+
+class State(enum.Enum):
+    EMPTY = "no connection"
+    OPEN = "idle"
+    LEASED = "in use by a request"
+    STOPPED = "closed for good"
+    FORGOTTEN = "left to the parent process"
+
+
+MOVES = {
+    State.EMPTY: {State.OPEN, State.STOPPED, State.FORGOTTEN},
+    State.OPEN: {State.LEASED, State.EMPTY, State.STOPPED, State.FORGOTTEN},
+    State.LEASED: {State.OPEN, State.EMPTY, State.STOPPED, State.FORGOTTEN},
+    State.STOPPED: {State.FORGOTTEN},
+    State.FORGOTTEN: set(),
+}
+
+
+class Holder(Protocol):
+    """Who uses a leased connection."""
+
+    def detach(self) -> None:
+        """Let go of the connection: the lease is over, or the process was forked."""
+
+
+class PinnedConnection:
+    """One connection that a scope keeps for one database.
+
+    Not thread-safe: whoever calls holds the scope's boundary. Times are readings of the scope's
+    monotonic clock, in seconds.
+
+    :ivar made_for: what the connection was opened with; who leases compares it.
+    :ivar backend: process id of the server's side; 0 before the first connection.
+    :ivar serial: tells connections apart within the process; 0 before the first.
+    :ivar leases: how often the present connection was leased.
+    :ivar opened: how many connections this pin has had.
+    """
+
+    def __init__(self, name: str, policy: Policy, watch: Watch) -> None:
+        self.name = name
+        self.policy = policy
+        self.state = State.EMPTY
+        self.connection: Any = None
+        self.driver: Driver | None = None
+        self.autocommit = True
+        self.made_for: object = None
+        self.fd = -1
+        self.backend = 0
+        self.serial = 0
+        self.opened = 0
+        self.leases = 0
+        self.opened_at = 0.0
+        self.expires_at = 0.0
+        self.used_at = 0.0
+        self.suspect = False
+        self.holder: Holder | None = None
+        self._watch = watch
+
+    def __repr__(self) -> str:
+        return f"<pin {self.name!r}: {self.state.value}, backend {self.backend}, {self.leases} leases>"
+
+    def hold(self, connection: Any, made_for: object, now: float) -> None:
+        """Keep a connection that was just opened.
+
+        :raises TypeError: its driver is unknown.
+        """
+        self.driver = driver_of(connection)
+        self._move(State.OPEN)
+        self.connection = connection
+        self.autocommit = connection.autocommit
+        self.made_for = made_for
+        self.fd = connection.fileno()
+        self.backend = self.driver.backend_pid(connection)
+        self.serial = next(_serials)
+        self.opened += 1
+        self.leases = 0
+        self.opened_at = self.used_at = now
+        self.expires_at = now + _jittered(self.policy.max_age)
+        self.suspect = False
+        self._watch.add(self.fd, self, self._due())
+        logger.info("pin %r: opened backend %d", self.name, self.backend)
+
+    def lease(self, holder: Holder | None, now: float) -> Any:
+        """The live connection for this request, or None when there is none and one must be opened."""
+        if self.suspect:
+            self._ping()
+        if self.state is State.EMPTY:
+            return None
+        self._move(State.LEASED)
+        self.holder = holder
+        self.used_at = now
+        self.leases += 1
+        return self.connection
+
+    def give_back(self, request: str) -> None:
+        """End the lease: idle again if the session is at rest, dropped where that cannot be had.
+
+        :param request: named in the log when the request left something behind.
+        """
+        if self.state is not State.LEASED:
+            return  # dropped meanwhile
+        reason = self._let_go() or self._bring_to_rest(request)
+        if reason:
+            self.drop(reason)
+        else:
+            self._move(State.OPEN)
+
+    def examine(self) -> None:
+        """The socket of the idle connection became readable."""
+        assert self.driver is not None
+        if not is_alive_though_readable(self.driver, self.connection, self.policy.connect_timeout):
+            self.drop("the server closed it")
+
+    def is_alive(self) -> bool:
+        """Whether the server is still there, asked by the application between two statements."""
+        assert self.driver is not None
+        if self.driver.is_closed(self.connection):
+            return False
+        if self.driver.status(self.connection) != IDLE or not is_readable(self.fd):
+            return True
+        return is_alive_though_readable(self.driver, self.connection, self.policy.connect_timeout)
+
+    def inspect(self, now: float) -> float:
+        """Act on the deadlines that have passed; the time when to look again."""
+        if self.state is State.OPEN and now >= self.expires_at:
+            self.drop(f"older than max_age={self.policy.max_age} s")
+        if self.connection is None:
+            return NEVER
+        # Pinged when leased, so that a request without a query never pays.
+        self.suspect = now >= self.used_at + self.policy.idle_check
+        return self._due()
+
+    def drop(self, reason: str) -> None:
+        """Close the connection, whatever its condition."""
+        logger.info(
+            "pin %r: closed backend %d after %d leases: %s",
+            self.name,
+            self.backend,
+            self.leases,
+            reason,
+        )
+        self._close(State.EMPTY)
+
+    def stop(self) -> None:
+        """Close for good."""
+        if self.connection is None:
+            self._move(State.STOPPED)
+        else:
+            self._close(State.STOPPED)
+
+    def forget(self) -> None:
+        """In a forked child: leave the session to the parent, whatever the child does from now on."""
+        if self.connection is not None:
+            _neutralise(self.fd)
+        holder, self.holder = self.holder, None
+        self._move(State.FORGOTTEN)
+        if holder is not None:
+            holder.detach()
+
+    def _due(self) -> float:
+        if self.suspect:
+            return self.expires_at
+        return min(self.expires_at, self.used_at + self.policy.idle_check)
+
+    def _ping(self) -> None:
+        assert self.driver is not None
+        self.suspect = False
+        if not answers(self.driver, self.connection, self.policy.connect_timeout):
+            self.drop(f"no answer after more than idle_check={self.policy.idle_check} s")
+
+    def _let_go(self) -> str | None:
+        holder, self.holder = self.holder, None
+        if holder is None:
+            return None
+        try:
+            holder.detach()
+        except Exception:
+            logger.exception("pin %r: the backend's close() failed at the end of a request", self.name)
+            return "its wrapper may still hold it"
+        return None
+
+    def _bring_to_rest(self, request: str) -> str | None:
+        """Undo what the request left; the reason to drop the connection where that cannot be done."""
+        assert self.driver is not None
+        if self.driver.is_closed(self.connection):
+            return "lost during a request"
+        status = self.driver.status(self.connection)
+        try:
+            if status != IDLE:
+                if status == ACTIVE:
+                    return f"a statement was interrupted in {request}"
+                self._roll_back(request)
+            if self.connection.autocommit is not self.autocommit:
+                self.connection.autocommit = self.autocommit
+        except Exception as error:
+            return f"the session left by {request} could not be cleaned: {error}"
+        return None
+
+    def _roll_back(self, request: str) -> None:
+        assert self.driver is not None
+        self.driver.rollback(self.connection)
+        logger.warning("pin %r: rolled back a transaction left open by %s", self.name, request)
+
+    def _close(self, state: State) -> None:
+        # First: the number of a closed descriptor is given to the next file or socket.
+        self._watch.remove(self.fd)
+        connection, self.connection = self.connection, None
+        self.holder = None
+        self._move(state)
+        quietly_close(connection, self.name)
+
+    def _move(self, state: State) -> None:
+        if state not in MOVES[self.state]:
+            raise RuntimeError(f"pin {self.name!r} cannot go from {self.state} to {state}")
+        self.state = state
+
+
+def quietly_close(connection: Any, name: str) -> None:
+    """Close a connection that may be broken already; a failure is logged, nothing more can be done."""
+    try:
+        connection.close()
+    except Exception as error:
+        logger.debug("pin %r: closing failed: %s", name, error)
+
+
+def _jittered(max_age: float | None, uniform: Callable[[float, float], float] = random.uniform) -> float:
+    return NEVER if max_age is None else max_age * uniform(0.9, 1.0)
+
+
+def _neutralise(fd: int) -> None:
+    """Put /dev/null under a socket that the parent uses: nothing the child sends reaches the server."""
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, fd, inheritable=False)
+    os.close(null)

@@ -1,0 +1,125 @@
+"""The options: their defaults, units and validation."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+
+def _one_of(*allowed: Any) -> Callable[[Any], str | None]:
+    text = ", ".join(map(repr, allowed))
+
+    def check(value: Any) -> str | None:
+        # 1 == True, so equality alone would let numbers through.
+        fits = any(value == choice and type(value) is type(choice) for choice in allowed)
+        return None if fits else f"one of {text}"
+
+    return check
+
+
+def _seconds(*, none: bool = False, zero: bool = True) -> Callable[[Any], str | None]:
+    least = "0 or more" if zero else "more than 0"
+    text = f"seconds as a number, {least}" + (", or None for no limit" if none else "")
+
+    def check(value: Any) -> str | None:
+        if value is None:
+            return None if none else text
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return text
+        fits = math.isfinite(value) and value >= 0 and (zero or value > 0)
+        return None if fits else text
+
+    return check
+
+
+def _name(value: Any) -> str | None:
+    fits = isinstance(value, str) and value != "" and value.isascii() and value.isprintable()
+    return None if fits else "a non-empty string of printable ASCII characters"
+
+
+_CHECKS: dict[str, Callable[[Any], str | None]] = {
+    "scope": _one_of("auto", "process", "thread"),
+    "max_age": _seconds(none=True),
+    "idle_check": _seconds(),
+    "network_timeout": _seconds(zero=False),
+    "connect_timeout": _seconds(zero=False),
+    "prewarm": _one_of("auto", True, False),
+    "application_name": _name,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How a pin is kept. All times are seconds.
+
+    :param scope: who shares a pin: ``"process"``, ``"thread"``, or ``"auto"``: the process where the
+        server runs requests one at a time (``wsgi.multithread`` is false), else the thread.
+    :param max_age: a connection older than this is replaced; up to a tenth is taken off at random so
+        that workers do not reconnect together. None for no limit.
+    :param idle_check: a connection that was idle for longer is pinged before it is used again.
+    :param network_timeout: silence on TCP that counts as loss of the connection.
+    :param connect_timeout: for one attempt to connect; libpq knows whole seconds, at least 2.
+    :param prewarm: open the pins when the application is wrapped: ``"auto"`` does so in a mod_wsgi
+        daemon process with one request thread.
+    :param application_name: shown in ``pg_stat_activity``, followed by mod_wsgi's process group and pid.
+    :raises ValueError: an option's value is not allowed; the message names what is.
+    """
+
+    scope: Literal["auto", "process", "thread"] = "auto"
+    max_age: float | None = 3600.0
+    idle_check: float = 30.0
+    network_timeout: float = 6.0
+    connect_timeout: float = 4.0
+    prewarm: bool | Literal["auto"] = "auto"
+    application_name: str = "wsgi_persist"
+
+    def __post_init__(self) -> None:
+        for name, check in _CHECKS.items():
+            value = getattr(self, name)
+            if allowed := check(value):
+                raise ValueError(f"{name}={value!r} is not allowed: give {allowed}")
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, Any]) -> Policy:
+        """The policy with these options, as ``OPTIONS["persist"]`` holds them.
+
+        :raises TypeError: it is not a mapping.
+        :raises ValueError: a key is unknown or a value is not allowed.
+        """
+        if not isinstance(given, Mapping):
+            raise TypeError(f"{given!r} is not allowed: give a dictionary of options")
+        known = [field.name for field in fields(cls)]
+        for key in given:
+            if key not in known:
+                raise ValueError(_unknown_option(key, known))
+        return cls(**given)
+
+    def connection_defaults(self, worker: str) -> dict[str, Any]:
+        """libpq parameters that bound silence and name the session.
+
+        With ``tcp_user_timeout`` set, Linux gives a connection up once a keepalive probe is
+        unanswered and nothing was heard for that time (tcp(7)); libpq ignores all of these on a
+        Unix socket (https://www.postgresql.org/docs/current/libpq-connect.html).
+
+        :param worker: told apart in ``pg_stat_activity``, for instance ``"site:1234"``.
+        """
+        silence = self.network_timeout
+        return {
+            "connect_timeout": max(2, math.ceil(self.connect_timeout)),
+            "keepalives": 1,
+            "keepalives_idle": max(1, int(silence / 2)),
+            "keepalives_interval": max(1, int(silence / 6)),
+            "keepalives_count": 3,
+            "tcp_user_timeout": max(1, int(silence * 1000)),
+            # PostgreSQL cuts longer names off.
+            "application_name": f"{self.application_name}:{worker}"[:63],
+        }
+
+
+def _unknown_option(key: object, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(key), known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{key!r} is not an option: the options are {', '.join(known)}{hint}"
