@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shutil
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +14,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import trustme
 
-from tools.postgres import Cluster
+from tests.front import Front
+from tools.postgres import Cluster, binaries, has_tls, unprivileged_user
 
 DRIVER = os.environ.setdefault("SITE_DRIVER", "psycopg")
 SCHEMA = "CREATE TABLE entry (id serial PRIMARY KEY, note text NOT NULL)"
@@ -38,12 +42,27 @@ def driver() -> ModuleType:
     return importlib.import_module(DRIVER)
 
 
+def make_certificate(root: Path) -> tuple[Path, Path]:
+    """A certificate for the server, and its key, readable by the server alone."""
+    issued = trustme.CA().issue_cert("localhost", "127.0.0.1")
+    certificate, key = root / "server.crt", root / "server.key"
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    key.touch(mode=0o600)
+    issued.private_key_pem.write_to_path(key)
+    if user := unprivileged_user():
+        shutil.chown(key, user)
+    return certificate, key
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     root = tmp_path_factory.mktemp("postgres")
     for folder in (root, *root.parents[:2]):
         folder.chmod(0o755)  # PostgreSQL runs as another user when the tests run as root
     settings = ["log_statement=all", "log_connections=on", "fsync=off", "log_line_prefix=%p %a| "]
+    certificate, key = make_certificate(root)
+    if has_tls(binaries()):
+        settings += ["ssl=on", f"ssl_cert_file={certificate}", f"ssl_key_file={key}"]
     cluster = Cluster(root / "data", settings).create().start()
     try:
         yield cluster
@@ -109,6 +128,20 @@ class Server:
 
     def connections(self) -> int:
         return sum("connection authorized: user=" in line for line in self.log())
+
+
+@pytest.fixture(scope="session")
+def tls_port(cluster: Cluster) -> Iterator[int]:
+    """Where the server is reached over TLS."""
+    if has_tls(cluster.bin):
+        yield cluster.port
+        return
+    root = cluster.data.parent
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(root / "server.crt", root / "server.key")
+    front = Front(("127.0.0.1", cluster.port), context)
+    yield front.port
+    front.close()
 
 
 @pytest.fixture(scope="session")

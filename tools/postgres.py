@@ -29,6 +29,12 @@ def binaries() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
+def has_tls(bin: Path) -> bool:
+    """Whether this PostgreSQL was built with TLS; the embedded one was not."""
+    asked = [str(bin / "pg_config"), "--configure"]
+    return "openssl" in subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+
+
 def unprivileged_user() -> str | None:
     """Whom PostgreSQL runs as: nobody in particular, but never root, which it refuses."""
     if os.geteuid() != 0:

@@ -89,15 +89,18 @@ class Psycopg3:
         return int(connection.pgconn.backend_pid)
 
     def consume(self, connection: Any) -> Heard:
-        heard: list[Any] = []
-        connection.add_notice_handler(heard.append)
+        said: set[str | None] = set()
+
+        def listen(message: Any) -> None:
+            said.add(message.severity_nonlocalized)  # the message is freed afterwards
+
+        connection.add_notice_handler(listen)
         try:
             connection.pgconn.consume_input()
             # Parses what was read; unlike notifies() it takes no notification from the application.
             connection.pgconn.is_busy()
         finally:
-            connection.remove_notice_handler(heard.append)
-        said = {message.severity_nonlocalized for message in heard}
+            connection.remove_notice_handler(listen)
         return Heard.NOTHING_BAD if said.isdisjoint(_FAREWELLS) else Heard.FAREWELL
 
     def ping(self, connection: Any, timeout: float) -> None:

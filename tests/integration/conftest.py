@@ -14,12 +14,13 @@ from tests.conftest import Server, site_environment
 from tools.postgres import Cluster
 from wsgi_persist import scope as scopes
 
-ALIASES = {"other": {}, "second": {"name": "second"}}
-
 
 @pytest.fixture(scope="session")
-def django_site(site_database: Cluster) -> None:
-    os.environ.update(site_environment(site_database, SITE_ALIASES=json.dumps(ALIASES)))
+def django_site(site_database: Cluster, tls_port: int) -> None:
+    tls = {"HOST": "127.0.0.1", "PORT": tls_port, "OPTIONS": {"sslmode": "require"}}
+    tcp = {"HOST": "127.0.0.1", "OPTIONS": {"sslmode": "disable"}}
+    aliases = {"other": {}, "second": {"name": "second"}, "tcp": tcp, "tls": tls}
+    os.environ.update(site_environment(site_database, SITE_ALIASES=json.dumps(aliases)))
     import django
 
     django.setup()

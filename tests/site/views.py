@@ -28,7 +28,7 @@ def plain(request: HttpRequest) -> HttpResponse:
 
 
 def pid(request: HttpRequest) -> HttpResponse:
-    return HttpResponse(str(backend()))
+    return HttpResponse(str(backend(request.GET.get("using", "default"))))
 
 
 def three(request: HttpRequest) -> HttpResponse:
@@ -54,8 +54,9 @@ def sql(request: HttpRequest) -> HttpResponse:
 
 
 def write(request: HttpRequest) -> HttpResponse:
-    scalar("INSERT INTO entry (note) VALUES (%s)", [request.GET["note"]])
-    return HttpResponse(str(backend()))
+    using = request.GET.get("using", "default")
+    scalar("INSERT INTO entry (note) VALUES (%s)", [request.GET["note"]], using)
+    return HttpResponse(str(backend(using)))
 
 
 def write_in_atomic(request: HttpRequest) -> HttpResponse:

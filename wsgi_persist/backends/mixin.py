@@ -197,7 +197,7 @@ class PersistMixin(Base):
         if self.connection is None:
             return
         scope = current()
-        if scope is None or self._pin is None and not self.in_atomic_block:
+        if scope is None or (self._pin is None and not self.in_atomic_block):
             with self._sparing_pin():
                 super().close_if_unusable_or_obsolete()
         # Age, autocommit and errors of a pin wait for the boundary.
