@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import enum
+import logging
+import os
 import select
 import time
 from typing import Any, Protocol
+
+logger = logging.getLogger("wsgi_persist.drivers")
 
 # libpq's PQtransactionStatus, the same numbers in both drivers.
 IDLE, ACTIVE, IN_TRANSACTION, IN_ERROR, UNKNOWN = range(5)
@@ -139,3 +143,18 @@ def driver_of(connection: Any) -> Driver:
         f"{connection!r} is not a connection of a known driver: "
         f"a pin's connect function returns one of psycopg2 or psycopg (3, not async)"
     )
+
+
+def quietly_close(connection: Any, name: str) -> None:
+    """Close a connection that may be broken already; a failure is logged, nothing more can be done."""
+    try:
+        connection.close()
+    except Exception as error:
+        logger.debug("pin %r: closing failed: %s", name, error)
+
+
+def neutralise(fd: int) -> None:
+    """Put /dev/null under a socket that the parent uses: nothing the child sends reaches the server."""
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, fd, inheritable=False)
+    os.close(null)

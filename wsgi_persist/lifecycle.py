@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from wsgi_persist import scope as scopes
+from wsgi_persist import registry
 from wsgi_persist.errors import ScopeError
 from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
+from wsgi_persist.scope import current
 
 logger = logging.getLogger("wsgi_persist.lifecycle")
 
@@ -64,7 +65,7 @@ def targets(pins: Iterable[Pin]) -> list[Target]:
 def choose_scope(policy: Policy, found: Iterable[Target]) -> str:
     """The scope that all agree on.
 
-    :raises ValueError: two of them name different scopes.
+    :raises ValueError: two of them name different registry.
     :raises ScopeError: ``"process"`` in a mod_wsgi daemon with several request threads.
     """
     wanted = {"PersistMiddleware": policy.scope, **{t.name: t.policy.scope for t in found}}
@@ -98,7 +99,7 @@ def start(pins: Iterable[Pin], policy: Policy) -> str:
     if daemon is not None:
         _close_connections_of_the_script()
     one_at_a_time = daemon is not None and daemon.threads == 1
-    if chosen != "thread" and scopes.current() is None:
+    if chosen != "thread" and current() is None:
         _warm_up([t for t in found if _wants_warm_up(policy, t.policy, one_at_a_time)])
     return chosen
 
@@ -112,7 +113,7 @@ def _warm_up(found: list[Target]) -> None:
     """Open the pins on the loading thread, as a request would, for the request thread to adopt."""
     if not found:
         return
-    boundary = scopes.process_scope().enter(_WARM_UP)
+    boundary = registry.process_scope().enter(_WARM_UP)
     try:
         for target in found:
             _quietly_warm_up(target)
@@ -152,7 +153,7 @@ def _is_ours(db: Any, alias: str) -> bool:
 def _close_connections_of_the_script() -> None:
     """mod_wsgi loads the script on a thread that never serves a request: what it opened is orphaned."""
     db = sys.modules.get("django.db")
-    if db is not None and scopes.current() is None:
+    if db is not None and current() is None:
         for wrapper in db.connections.all(initialized_only=True):
             if wrapper.connection is not None:
                 logger.info("alias %r: closed what the script opened while loading", wrapper.alias)
@@ -168,7 +169,7 @@ def _install_hooks() -> None:
     if _hooks_installed:
         return
     _hooks_installed = True
-    os.register_at_fork(after_in_child=scopes.forget_all)
+    os.register_at_fork(after_in_child=registry.forget_all)
     atexit.register(shut_down, "atexit")
     daemon = mod_wsgi_daemon()
     if daemon is not None and daemon.subscribe_shutdown is not None:
@@ -182,7 +183,7 @@ def _on_process_stopping(event: str, **details: Any) -> None:
 
 def shut_down(reason: str) -> None:
     """Close every idle pin; requests in flight close theirs. Safe to call twice, from any thread."""
-    closed, in_flight = scopes.stop_all()
+    closed, in_flight = registry.stop_all()
     if closed or in_flight:
         logger.info(
             "worker %s stops (%s): %d connections closed, %d requests in flight will close theirs",

@@ -10,7 +10,8 @@ from wsgi_persist.errors import ScopeError
 from wsgi_persist.lifecycle import start, threads_refused
 from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
-from wsgi_persist.scope import Boundary, Scope, process_scope, thread_scope
+from wsgi_persist.registry import process_scope, thread_scope
+from wsgi_persist.scope import Boundary, Scope
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -5,12 +5,11 @@ from __future__ import annotations
 import enum
 import itertools
 import logging
-import os
 import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from wsgi_persist.drivers import ACTIVE, IDLE, Driver, driver_of
+from wsgi_persist.drivers import ACTIVE, IDLE, Driver, driver_of, neutralise, quietly_close
 from wsgi_persist.liveness import (
     NEVER,
     Watch,
@@ -176,8 +175,10 @@ class PinnedConnection:
 
     def forget(self) -> None:
         """In a forked child: leave the session to the parent, whatever the child does from now on."""
+        if self.state is State.FORGOTTEN:
+            return
         if self.connection is not None:
-            _neutralise(self.fd)
+            neutralise(self.fd)
         holder, self.holder = self.holder, None
         self._move(State.FORGOTTEN)
         if holder is not None:
@@ -241,20 +242,5 @@ class PinnedConnection:
         self.state = state
 
 
-def quietly_close(connection: Any, name: str) -> None:
-    """Close a connection that may be broken already; a failure is logged, nothing more can be done."""
-    try:
-        connection.close()
-    except Exception as error:
-        logger.debug("pin %r: closing failed: %s", name, error)
-
-
 def _jittered(max_age: float | None, uniform: Callable[[float, float], float] = random.uniform) -> float:
     return NEVER if max_age is None else max_age * uniform(0.9, 1.0)
-
-
-def _neutralise(fd: int) -> None:
-    """Put /dev/null under a socket that the parent uses: nothing the child sends reaches the server."""
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, fd, inheritable=False)
-    os.close(null)

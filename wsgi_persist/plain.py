@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from wsgi_persist.drivers import IDLE, IN_ERROR, driver_of
+from wsgi_persist.drivers import IDLE, IN_ERROR, driver_of, quietly_close
 from wsgi_persist.errors import NotInRequestError, TransactionError
-from wsgi_persist.pin import PinnedConnection, State, quietly_close
+from wsgi_persist.pin import PinnedConnection, State
 from wsgi_persist.policy import Policy
 from wsgi_persist.scope import Scope, current
 

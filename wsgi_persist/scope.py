@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-import weakref
 from _thread import get_ident
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -107,9 +105,8 @@ class Scope:
 
     @property
     def request(self) -> str:
-        """Method and path of the present request, for the log: quoted, as a visitor chooses them."""
-        method, path = (self._request.get(key, "") for key in ("REQUEST_METHOD", "PATH_INFO"))
-        return f"{method} {self._request.get('SCRIPT_NAME', '') + path!r}"
+        """Method and path of the present request, for the log."""
+        return _name_of(self._request)
 
     def lease(self, pin: PinnedConnection, holder: Any) -> Any:
         """The pin's live connection for the present request, or None when one must be opened."""
@@ -147,7 +144,7 @@ class Scope:
         if not self._boundary.acquire(blocking=False):
             return 0
         try:
-            return _stop_all(self.pins)
+            return stop_pins(self.pins)
         finally:
             self._boundary.release()
 
@@ -166,7 +163,7 @@ class Scope:
             logger.warning(
                 "%s works without pins: %s is still inside (a request within a request, or a "
                 "response that was not closed)",
-                environ.get("PATH_INFO"),
+                _name_of(environ),
                 self.request,
             )
         return Boundary(None, suspended)
@@ -183,25 +180,16 @@ class Scope:
                 pin.drop(f"interrupted at the end of {self.request}")
 
 
+def _name_of(environ: Mapping[str, Any]) -> str:
+    method, script, path = (environ.get(key, "") for key in ("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO"))
+    return f"{method} {script + path!r}"  # quoted: a visitor chooses it
+
+
 class _Local(threading.local):
     held: Scope | None = None  # whose boundary this thread holds
-    own: Scope | None = None  # the scope of this thread
 
 
 _local = _Local()
-# A thread's scope is reachable from its thread alone, so that it ends with it; this is for stopping.
-_scopes: weakref.WeakSet[Scope] = weakref.WeakSet()
-_scopes_lock = threading.Lock()
-
-
-def _new_scope(kind: str) -> Scope:
-    scope = Scope(kind)
-    with _scopes_lock:
-        _scopes.add(scope)
-    return scope
-
-
-_process = _new_scope("process")
 
 
 def current() -> Scope | None:
@@ -210,61 +198,16 @@ def current() -> Scope | None:
     return held if held is not None and held.owner == get_ident() else None
 
 
-def process_scope() -> Scope:
-    return _process
+def leave_parent() -> None:
+    """In a forked child: this thread is no longer in the request that its parent serves."""
+    _local.held = None
 
 
-def thread_scope() -> Scope:
-    """The scope of the calling thread; its pins are closed when the thread ends."""
-    scope = _local.own
-    if scope is None:
-        scope = _local.own = _new_scope("thread")
-        weakref.finalize(scope, _end_thread, scope.pins, os.getpid()).atexit = False
-    return scope
-
-
-def close_idle(key: Hashable, serial: int, reason: str) -> None:
-    """Close the idle connection *serial* under *key*, of the process or of the calling thread."""
-    for scope in (_process, _local.own):
-        if scope is not None:
-            scope.close_idle(key, serial, reason)
-
-
-def stop_all() -> tuple[int, int]:
-    """Close every idle pin for good.
-
-    :return: how many connections were closed, and how many scopes a request in flight will close.
-    """
-    with _scopes_lock:
-        scopes = list(_scopes)
-    closed = sum(scope.stop() for scope in scopes)
-    return closed, sum(scope.owner is not None for scope in scopes)
-
-
-def forget_all() -> None:
-    """In a forked child: begin anew, without pins and outside any request."""
-    global _process, _scopes_lock
-    _scopes_lock = threading.Lock()  # a thread of the parent may have held it
-    for scope in list(_scopes):
-        scope.forget()
-    _scopes.clear()
-    _local.held = _local.own = None
-    _process = _new_scope("process")
-
-
-def _stop_all(pins: dict[Hashable, PinnedConnection]) -> int:
+def stop_pins(pins: dict[Hashable, PinnedConnection]) -> int:
+    """Close them for good; how many connections that were."""
     closed = 0
     for pin in pins.values():
         closed += pin.connection is not None
         if pin.state not in (State.STOPPED, State.FORGOTTEN):
             pin.stop()
     return closed
-
-
-def _end_thread(pins: dict[Hashable, PinnedConnection], pid: int) -> None:
-    if os.getpid() == pid:
-        _stop_all(pins)
-        return
-    # A fork ends the parent's other threads in the child, before any fork hook of ours runs.
-    for pin in pins.values():
-        pin.forget()

@@ -12,7 +12,7 @@ from webtest import TestApp
 
 from tests.conftest import Server, site_environment
 from tools.postgres import Cluster
-from wsgi_persist import scope as scopes
+from wsgi_persist import registry
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,7 @@ def site(django_site: None, server: Server) -> Iterator[TestApp]:
 
 
 def _close_all_pins() -> None:
-    for scope in (scopes.process_scope(), scopes.thread_scope()):
+    for scope in (registry.process_scope(), registry.thread_scope()):
         assert scope.owner is None, "a test left a request open"
         for pin in scope.pins.values():
             if pin.connection is not None:
@@ -56,4 +56,4 @@ def pid_of(site: TestApp) -> Callable[..., int]:
 @pytest.fixture
 def pinned(site: TestApp) -> Callable[[str], Any]:
     """The pinned connection of an alias in the process scope."""
-    return lambda alias="default": scopes.process_scope().pins[alias]
+    return lambda alias="default": registry.process_scope().pins[alias]

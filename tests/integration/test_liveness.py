@@ -12,8 +12,7 @@ from webtest import TestApp
 
 from tests.conftest import Server
 from tests.front import Front, error, notice, parameter_status
-from wsgi_persist import Pin
-from wsgi_persist import scope as scopes
+from wsgi_persist import Pin, registry
 
 TRANSPORTS = {"default": "Unix socket", "tcp": "TCP", "tls": "TLS"}
 transports = pytest.mark.parametrize("using", TRANSPORTS, ids=TRANSPORTS.values())
@@ -113,7 +112,7 @@ def visit(front: Front, server: Server, driver: Any) -> Iterator[Callable[[], in
     )
 
     def visit() -> int:
-        boundary = scopes.process_scope().enter({"REQUEST_METHOD": "GET", "PATH_INFO": "/"})
+        boundary = registry.process_scope().enter({"REQUEST_METHOD": "GET", "PATH_INFO": "/"})
         try:
             with pin.cursor() as cursor:
                 cursor.execute("SELECT pg_backend_pid()")
@@ -122,7 +121,7 @@ def visit(front: Front, server: Server, driver: Any) -> Iterator[Callable[[], in
             boundary.leave()
 
     yield visit
-    scopes.process_scope().pins.pop(pin).stop()
+    registry.process_scope().pins.pop(pin).stop()
 
 
 @pytest.mark.parametrize(
@@ -245,5 +244,5 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
             self.now += seconds
 
     clock = Clock()
-    monkeypatch.setattr(scopes.process_scope(), "_clock", lambda: clock.now)
+    monkeypatch.setattr(registry.process_scope(), "_clock", lambda: clock.now)
     return clock

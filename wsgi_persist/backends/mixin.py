@@ -17,7 +17,8 @@ from wsgi_persist.drivers import IDLE, driver_of
 from wsgi_persist.lifecycle import worker_name
 from wsgi_persist.pin import PinnedConnection, State
 from wsgi_persist.policy import Policy
-from wsgi_persist.scope import Scope, close_idle, current
+from wsgi_persist.registry import close_idle
+from wsgi_persist.scope import Scope, current
 
 if TYPE_CHECKING:
     from django.db.backends.postgresql.base import DatabaseWrapper as Base

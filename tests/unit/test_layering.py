@@ -1,0 +1,71 @@
+"""Imports run upwards only, and only where the design allows."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import wsgi_persist
+
+PACKAGE = Path(wsgi_persist.__file__).parent
+# A room may import from the rooms before it.
+ORDER = [
+    "version",
+    "errors",
+    "policy",
+    "drivers",
+    "liveness",
+    "pin",
+    "scope",
+    "registry",
+    "plain",
+    "lifecycle",
+]
+TOP = ["middleware", "backends"]
+MODULES = [
+    path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if "deploy" not in path.relative_to(PACKAGE).parts and path != PACKAGE / "__init__.py"
+]
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            # "from wsgi_persist import scope" imports a room, too
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_upwards(path: Path) -> None:
+    room = room_of(path)
+    allowed = ORDER if room in TOP else ORDER[: ORDER.index(room)]
+    for name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == "wsgi_persist":
+            assert parts[1] in allowed or parts[1] == room == "backends", f"{room} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_core_needs_the_standard_library_only(path: Path) -> None:
+    room = room_of(path)
+    guests = {"backends": {"django"}, "lifecycle": {"mod_wsgi"}, "middleware": {"_typeshed"}}
+    known = sys.stdlib_module_names | {"wsgi_persist"} | guests.get(room, set())
+    assert {name.split(".")[0] for name in imports_of(path)} <= known
+
+
+def test_no_module_does_two_things() -> None:
+    long = {path.name: n for path in MODULES if (n := len(path.read_text().splitlines())) > 250}
+    assert not long

@@ -1,0 +1,336 @@
+"""The boundary and the state machine, on a fake connection and an injected clock."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.unit.fakes import Clock, FakeConnection
+from wsgi_persist import Policy, registry
+from wsgi_persist.drivers import ACTIVE, IN_TRANSACTION
+from wsgi_persist.pin import MOVES, PinnedConnection, State
+from wsgi_persist.scope import Scope, current
+
+REQUEST = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "/app", "PATH_INFO": "/page\r\nfaked line"}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def scope(clock: Clock) -> Iterator[Scope]:
+    scope = Scope("process", clock)
+    yield scope
+    if scope.owner is not None:
+        scope.leave()
+    scope.stop()
+
+
+@pytest.fixture
+def use(scope: Scope) -> Callable[..., PinnedConnection]:
+    """Lease the pin inside a request, opening a connection if there is none."""
+
+    def use(connection: FakeConnection | None = None, **policy: Any) -> PinnedConnection:
+        pin = scope.pin("key", "name", Policy(**policy))
+        if scope.lease(pin, None) is None:
+            pin.hold(connection or FakeConnection(), "settings", scope.now)
+            assert scope.lease(pin, None) is pin.connection
+        return pin
+
+    return use
+
+
+def visit(scope: Scope, work: Callable[[], Any] = lambda: None) -> Any:
+    boundary = scope.enter(REQUEST)
+    try:
+        return work()
+    finally:
+        boundary.leave()
+
+
+def test_connection_is_kept_between_requests(scope: Scope, use: Any) -> None:
+    pin = visit(scope, use)
+    first = pin.connection
+    assert pin.state is State.OPEN
+    for _ in range(3):
+        assert visit(scope, use).connection is first
+    assert (pin.opened, pin.leases, first.said) == (1, 4, [])
+
+
+def test_boundary_reads_the_clock_once_and_polls_once(scope: Scope, use: Any, clock: Clock) -> None:
+    visit(scope, use)
+    polls: list[int] = []
+    poll = scope._watch.poll
+    scope._watch.poll = lambda timeout: polls.append(timeout) or poll(timeout)  # type: ignore[method-assign,assignment,func-returns-value,return-value]
+    before = clock.readings
+    visit(scope, use)
+    assert (clock.readings - before, polls) == (1, [0])
+
+
+def test_request_is_current_on_its_own_thread_only(scope: Scope) -> None:
+    assert current() is None
+    boundary = scope.enter(REQUEST)
+    assert current() is scope
+    seen: list[Any] = []
+    thread = threading.Thread(target=lambda: seen.append(current()))
+    thread.start()
+    thread.join()
+    boundary.leave()
+    assert seen == [None]
+    assert current() is None
+
+
+def test_taken_boundary_is_never_waited_for(scope: Scope, caplog: pytest.LogCaptureFixture) -> None:
+    outer = scope.enter(REQUEST)
+    inner = scope.enter({"REQUEST_METHOD": "GET", "PATH_INFO": "/inner"})
+    assert inner.scope is None
+    assert current() is None
+    assert "GET '/inner' works without pins: GET '/app/page\\r\\nfaked line' is still inside" in caplog.text
+    inner.leave()
+    assert current() is scope
+    outer.leave()
+    outer.leave()
+    assert current() is None
+
+
+def test_outer_request_that_ends_first_stays_ended(scope: Scope) -> None:
+    outer, inner = scope.enter(REQUEST), scope.enter(REQUEST)
+    outer.leave()
+    inner.leave()
+    assert current() is None
+
+
+def test_response_closed_by_another_thread_frees_the_boundary(scope: Scope, use: Any) -> None:
+    boundary = scope.enter(REQUEST)
+    pin = use()
+    thread = threading.Thread(target=boundary.leave)
+    thread.start()
+    thread.join()
+    assert pin.state is State.OPEN
+    assert current() is None
+    assert visit(scope, use) is pin
+
+
+def test_open_transaction_is_rolled_back_and_named(
+    scope: Scope, use: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    boundary = scope.enter(REQUEST)
+    pin = use()
+    pin.connection.status = IN_TRANSACTION
+    pin.connection.autocommit = False
+    boundary.leave()
+    assert pin.connection.said == ["rollback"]
+    assert pin.connection.autocommit is True
+    assert "rolled back a transaction left open by GET '/app/page\\r\\nfaked line'" in caplog.text
+
+
+@pytest.mark.parametrize("fault", ["interrupted", "lost", "rollback fails"])
+def test_session_that_cannot_be_cleaned_is_dropped(fault: str, scope: Scope, use: Any) -> None:
+    boundary = scope.enter(REQUEST)
+    pin = use()
+    connection = pin.connection
+    if fault == "interrupted":
+        connection.status = ACTIVE
+    elif fault == "lost":
+        connection.closed = 2
+    else:
+        connection.status, connection.fails = IN_TRANSACTION, {"rollback"}
+    boundary.leave()
+    assert pin.state is State.EMPTY
+    assert connection.closed
+    assert visit(scope, use).connection is not connection
+
+
+def test_holder_that_fails_to_let_go_loses_the_connection(
+    scope: Scope, use: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Holder:
+        def detach(self) -> None:
+            raise ValueError("a subclass's close() fails")
+
+    boundary = scope.enter(REQUEST)
+    pin = use()
+    pin.holder = Holder()
+    boundary.leave()
+    assert pin.state is State.EMPTY
+    assert "a subclass's close() fails" in caplog.text
+
+
+def test_timeout_injected_while_leaving_frees_the_boundary(scope: Scope, use: Any) -> None:
+    class Holder:
+        def detach(self) -> None:
+            raise KeyboardInterrupt
+
+    boundary = scope.enter(REQUEST)
+    pin = use()
+    pin.holder = Holder()
+    with pytest.raises(KeyboardInterrupt):
+        boundary.leave()
+    assert pin.state is State.EMPTY
+    assert visit(scope, use).state is State.OPEN
+
+
+def test_error_in_the_check_frees_the_boundary(scope: Scope, use: Any, monkeypatch: Any) -> None:
+    pin = visit(scope, use)
+    pin.connection.server_sends()
+    monkeypatch.setattr(PinnedConnection, "examine", lambda self: {}["missing"])
+    with pytest.raises(KeyError):
+        scope.enter(REQUEST)
+    assert current() is None
+    monkeypatch.undo()
+    assert visit(scope, use) is pin
+
+
+def test_readable_socket_is_examined_not_trusted(scope: Scope, use: Any) -> None:
+    pin = visit(scope, use)
+    first = pin.connection
+    first.server_sends()
+    visit(scope)
+    assert (pin.state, first.said) == (State.OPEN, ["poll"])
+    first.server_sends("WARNING:  mind the gap")
+    visit(scope)
+    assert first.said == ["poll", "poll", "SELECT 1"]
+    assert first.notices == ["WARNING:  mind the gap"], "the application's own list"
+    first.server_sends("FATAL:  terminating connection due to administrator command")
+    visit(scope)
+    assert (pin.state, first.closed) == (State.EMPTY, 1)
+
+
+@pytest.mark.parametrize("fails", ["poll", "SELECT 1"])
+def test_check_that_fails_drops(fails: str, scope: Scope, use: Any) -> None:
+    pin = visit(scope, use)
+    pin.connection.fails = {fails}
+    pin.connection.server_sends("NOTICE:  hm")
+    visit(scope)
+    assert pin.state is State.EMPTY
+
+
+def test_descriptor_that_nobody_keeps_is_unregistered(scope: Scope, use: Any) -> None:
+    pin = visit(scope, use)
+    scope._watch._pins.clear()
+    pin.connection.server_sends()
+    visit(scope)
+    visit(scope)
+
+
+def test_idle_connection_is_pinged_by_a_request_that_uses_it(scope: Scope, use: Any, clock: Clock) -> None:
+    pin = visit(scope, use)
+    clock.now += 30
+    visit(scope)
+    assert pin.connection.said == []
+    visit(scope, use)
+    visit(scope, use)
+    assert pin.connection.said == ["SELECT 1"]
+
+
+def test_ping_that_fails_is_a_reconnect(scope: Scope, use: Any, clock: Clock) -> None:
+    pin = visit(scope, use)
+    pin.connection.fails = {"SELECT 1"}
+    clock.now += 31
+    visit(scope, use)
+    assert (pin.state, pin.opened) == (State.OPEN, 2)
+
+
+def test_age_is_jittered_and_kept(scope: Scope, use: Any, clock: Clock) -> None:
+    pin = visit(scope, lambda: use(max_age=100.0, idle_check=1000.0))
+    assert 90 <= pin.expires_at - clock.now <= 100
+    clock.now += 89
+    assert visit(scope, use).opened == 1
+    clock.now += 11
+    visit(scope)
+    assert pin.state is State.EMPTY
+
+
+def test_no_age_limit(scope: Scope, use: Any, clock: Clock) -> None:
+    pin = visit(scope, lambda: use(max_age=None, idle_check=10.0))
+    clock.now += 1e9
+    visit(scope, use)
+    assert pin.opened == 1
+
+
+def test_stop_closes_what_is_idle_and_refuses_no_request(scope: Scope, use: Any) -> None:
+    pin = visit(scope, use)
+    connection = pin.connection
+    assert scope.stop() == 1
+    assert (pin.state, connection.closed) == (State.STOPPED, 1)
+    assert scope.stop() == 0
+    assert scope.enter(REQUEST).scope is None
+
+
+def test_stop_leaves_the_request_in_flight_to_its_own_boundary(scope: Scope, use: Any) -> None:
+    boundary = scope.enter(REQUEST)
+    pin = use()
+    connection = pin.connection
+    assert scope.stop() == 0
+    assert (pin.state, connection.closed) == (State.LEASED, 0)
+    boundary.leave()
+    assert (pin.state, connection.closed) == (State.STOPPED, 1)
+
+
+def test_close_that_fails_is_logged_not_raised(
+    scope: Scope, use: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    pin = visit(scope, use)
+    pin.connection.fails = {"close"}
+    pin.drop("the test says so")
+    assert "closing failed: close fails" in caplog.text
+
+
+def test_close_idle_spares_other_connections_and_other_threads(scope: Scope, use: Any) -> None:
+    pin = visit(scope, use)
+    scope.close_idle("key", pin.serial + 1, "another")
+    scope.close_idle("other key", pin.serial, "another")
+    assert pin.state is State.OPEN
+    boundary = scope.enter(REQUEST)
+    thread = threading.Thread(target=scope.close_idle, args=("key", pin.serial, "from outside"))
+    thread.start()
+    thread.join()
+    assert pin.state is State.OPEN
+    boundary.leave()
+    scope.close_idle("key", pin.serial, "asked")
+    assert pin.state is State.EMPTY
+
+
+def test_illegal_moves_raise(scope: Scope, use: Any) -> None:
+    pin = visit(scope, use)
+    pin.stop()
+    with pytest.raises(RuntimeError, match=r"cannot go from State.STOPPED to State.LEASED"):
+        pin.lease(None, 0.0)
+    assert set(MOVES) == set(State)
+
+
+def test_unknown_driver_is_refused(scope: Scope) -> None:
+    pin = scope.pin("key", "name", Policy())
+    with pytest.raises(TypeError, match="not a connection of a known driver"):
+        pin.hold(object(), None, 0.0)
+    assert pin.state is State.EMPTY
+
+
+def test_thread_that_ends_closes_its_pins() -> None:
+    kept: list[FakeConnection] = []
+
+    def serve() -> None:
+        scope = registry.thread_scope()
+        assert registry.thread_scope() is scope
+        boundary = scope.enter(REQUEST)
+        pin = scope.pin("key", "name", Policy())
+        kept.append(FakeConnection())
+        pin.hold(kept[0], None, scope.now)
+        scope.lease(pin, None)
+        boundary.leave()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
+    assert kept[0].closed == 1
+
+
+def test_repr_tells_the_state(scope: Scope, use: Any) -> None:
+    assert repr(visit(scope, use)) == "<pin 'name': idle, backend 4711, 1 leases>"
