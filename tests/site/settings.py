@@ -28,6 +28,7 @@ for alias, changes in json.loads(os.environ.get("SITE_ALIASES", "{}")).items():
     DATABASES[alias] = database(**changes)
 
 ROOT_URLCONF = "tests.site.urls"
+WSGI_APPLICATION = "tests.site.wsgi.application"
 ALLOWED_HOSTS = ["*"]
 SECRET_KEY = "only for tests"
 USE_TZ = True

@@ -1,0 +1,89 @@
+"""How the tests went on each engine, and where the engines differ."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# From best to worst: a test with several outcomes (subtests) has its worst.
+OUTCOMES = ("passed", "expected failure", "skipped", "unexpected success", "failed", "error")
+GOOD = ("passed", "expected failure")
+BAD = ("unexpected success", "failed", "error")
+MISSING = "missing"
+
+
+@dataclass
+class Result:
+    """One engine's run, by test id."""
+
+    engine: str
+    facts: dict[str, Any]
+    seconds: float
+    outcomes: dict[str, str] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ran(self) -> int:
+        # Not unittest's testsRun, which leaves out the skipped ones in some Pythons (3.12.1).
+        return len(self.outcomes)
+
+    def note(self, test: str, outcome: str, detail: str) -> None:
+        before = self.outcomes.get(test)
+        if before is None or OUTCOMES.index(outcome) >= OUTCOMES.index(before):
+            self.outcomes[test] = outcome
+            self.details[test] = detail
+
+    def of(self, *outcomes: str) -> list[str]:
+        return sorted(test for test, outcome in self.outcomes.items() if outcome in outcomes)
+
+
+@dataclass(frozen=True)
+class Difference:
+    test: str
+    ours: str
+    stock: str
+
+    @property
+    def is_failure(self) -> bool:
+        """Ours fails where stock does not, or has not run what stock ran."""
+        if self.ours in BAD:
+            return self.stock not in BAD
+        return self.ours == MISSING or (self.ours == "skipped" and self.stock in GOOD)
+
+
+def read(engine: str, records: Path) -> Result | None:
+    """None if the run did not reach its end, of which the last record tells."""
+    lines = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()]
+    if not lines or "seconds" not in lines[-1]:
+        return None
+    result = Result(engine, lines[0], lines[-1]["seconds"])
+    for line in lines[1:-1]:
+        result.note(line["id"], line["outcome"], line["detail"])
+    return result
+
+
+def differences(ours: Result, stock: Result) -> list[Difference]:
+    tests = sorted({*ours.outcomes, *stock.outcomes})
+    pairs = [(test, ours.outcomes.get(test, MISSING), stock.outcomes.get(test, MISSING)) for test in tests]
+    return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
+
+
+def table(results: Sequence[Result]) -> str:
+    head = ("engine", "tests", *OUTCOMES, "seconds")
+    rows = [tuple(map(str, _row(result))) for result in results]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "\n".join(_line(row, widths) for row in (head, *rows))
+
+
+def _row(result: Result) -> list[str | int]:
+    counts = Counter(result.outcomes.values())
+    return [result.engine, result.ran, *(counts[name] for name in OUTCOMES), f"{result.seconds:.0f}"]
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    first, *rest = zip(row, widths, strict=True)
+    return "  ".join([first[0].ljust(first[1]), *(text.rjust(width) for text, width in rest)])
