@@ -161,7 +161,9 @@ def test_worker_that_stops_mid_request_closes_after_it(server: Server, tmp_path:
             target=lambda: answers.append(get(running.port, "/sleep/?seconds=1").status)
         )
         client.start()
-        assert eventually(lambda: server("SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s", "%pg_sleep%"), [(1,)])
+        assert eventually(
+            lambda: server("SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s", "%pg_sleep%"), [(1,)]
+        )
         running.process.send_signal(signal.SIGTERM)
         client.join()
         running.process.wait(20)

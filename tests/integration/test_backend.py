@@ -1,0 +1,159 @@
+"""The shim as a Django backend: settings, subclasses, PostGIS, and what it adds to a connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from ctypes.util import find_library
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Server, site_environment
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def run_django(server: Server, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Python code in a process of its own, after ``django.setup()``."""
+    given = {**os.environ, **site_environment(server.cluster, **{"SITE_ALIASES": "{}", **environment})}
+    program = f"import django; django.setup()\n{code}"
+    return subprocess.run(
+        [sys.executable, "-c", program], env=given, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("database", "message"),
+    [
+        ({"OPTIONS": {"persist": {"max_agee": 1}}}, "'max_agee' is not an option"),
+        ({"OPTIONS": {"persist": {"max_age": -1}}}, "max_age=-1 is not allowed: give seconds as a number"),
+        ({"OPTIONS": {"persist": {"scope": "worker"}}}, "scope='worker' is not allowed: give one of 'auto'"),
+        ({"OPTIONS": {"persist": ["scope"]}}, "['scope'] is not allowed: give a dictionary of options"),
+        ({"OPTIONS": {"persist": None}}, "None is not allowed: give a dictionary of options"),
+        ({"OPTIONS": {"persist": {}, "pool": True}}, "OPTIONS['pool'] cannot stand beside wsgi_persist"),
+        ({"CONN_MAX_AGE": -5}, "max_age=-5 is not allowed"),
+    ],
+)
+@pytest.mark.parametrize("moment", ["wrapper", "middleware", "manage.py check"])
+def test_wrong_options_are_refused_early(
+    database: dict[str, Any], message: str, moment: str, server: Server
+) -> None:
+    code = {
+        "wrapper": "from django.db import connections; connections['default']",
+        "middleware": "import tests.site.wsgi",
+        "manage.py check": "from django.core.management import call_command; call_command('check', databases=['default'])",
+    }
+    done = run_django(server, code[moment], SITE_DATABASE=json.dumps(database))
+    assert done.returncode != 0
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("django.core.exceptions.ImproperlyConfigured: DATABASES['default']")
+    assert message in last
+
+
+def test_contradicting_scopes_of_aliases_are_refused(server: Server) -> None:
+    aliases = {name: {"OPTIONS": {"persist": {"scope": name}}} for name in ("process", "thread")}
+    done = run_django(server, "import tests.site.wsgi", SITE_ALIASES=json.dumps(aliases))
+    assert (
+        "one scope for all is needed, but these were given: {'process': 'process', 'thread': 'thread'}"
+        in done.stderr
+    )
+
+
+def test_conn_max_age_serves_where_max_age_is_not_given(server: Server) -> None:
+    code = "from django.db import connection; print(connection.persist_policy.max_age)"
+    for database, wanted in [
+        ({"CONN_MAX_AGE": 60}, "60"),
+        ({"CONN_MAX_AGE": 60, "OPTIONS": {"persist": {"max_age": 1800}}}, "1800"),
+        ({"CONN_MAX_AGE": 60, "OPTIONS": {"persist": {"max_age": None}}}, "None"),
+        ({"CONN_MAX_AGE": 0}, "3600.0"),
+        ({"CONN_MAX_AGE": None}, "3600.0"),
+    ]:
+        done = run_django(server, code, SITE_DATABASE=json.dumps(database))
+        assert (done.stdout.strip(), done.stderr) == (wanted, "")
+
+
+IN_A_REQUEST = """
+from webtest import TestApp
+from tests.site.wsgi import application
+from django.db import connection
+client = TestApp(application, extra_environ={"wsgi.multithread": False})
+assert client.get("/pid/").text == client.get("/pid/").text
+from wsgi_persist.registry import process_scope
+scope = process_scope()
+"""
+
+
+def test_connection_defaults_inside_a_request_and_stock_outside(server: Server) -> None:
+    code = f"""{IN_A_REQUEST}
+import json
+stock = connection.get_connection_params()
+boundary = scope.enter({{}})
+connection._pin = scope.pins["default"]
+pinned = connection.get_connection_params()
+connection._pin = None
+boundary.leave()
+print(json.dumps([sorted(set(pinned) - set(stock)), sorted(stock)]))
+"""
+    given = {"OPTIONS": {"persist": {"network_timeout": 9}, "connect_timeout": 7}}
+    done = run_django(server, code, SITE_DATABASE=json.dumps(given))
+    added, stock = json.loads(done.stdout)
+    assert added == [
+        *("application_name", "keepalives", "keepalives_count", "keepalives_idle"),
+        *("keepalives_interval", "tcp_user_timeout"),
+    ]
+    assert "connect_timeout" in stock
+    assert "persist" not in stock
+
+
+def test_timeouts_are_really_set_over_tcp(server: Server) -> None:
+    code = f"""{IN_A_REQUEST}
+import os, socket
+sock = socket.socket(fileno=os.dup(scope.pins["default"].fd))
+read = lambda level, option: sock.getsockopt(level, option)
+print(read(socket.SOL_SOCKET, socket.SO_KEEPALIVE), read(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+      read(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+"""
+    done = run_django(server, code, SITE_DATABASE='{"HOST": "127.0.0.1"}')
+    assert done.stdout.split() == ["1", "3", "6000"], done.stderr
+
+
+SUBCLASS = """
+from wsgi_persist.backends.postgresql import base
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    forgotten = 0
+
+    def close(self):
+        type(self).forgotten += 1
+        super().close()
+"""
+
+
+def test_subclass_as_engine(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "myengine").mkdir()
+    (tmp_path / "myengine" / "base.py").write_text(SUBCLASS)
+    code = f"""import sys; sys.path.insert(0, {str(tmp_path)!r})
+{IN_A_REQUEST}
+before = connection.forgotten
+client.get("/pid/")
+print(connection.forgotten - before, scope.pins["default"].opened)
+"""
+    done = run_django(server, code, SITE_ENGINE="myengine")
+    assert done.stdout.split() == ["1", "1"], done.stderr
+
+
+POSTGIS = f"""{IN_A_REQUEST}
+from django.contrib.gis.db.backends.postgis.base import DatabaseWrapper
+assert isinstance(connection, DatabaseWrapper)
+print(scope.pins["default"].opened, scope.pins["default"].leases)
+"""
+
+
+@pytest.mark.skipif(find_library("gdal") is None, reason="GeoDjango needs the GDAL library on the machine")
+def test_postgis(server: Server) -> None:
+    done = run_django(server, POSTGIS, SITE_ENGINE="wsgi_persist.backends.postgis")
+    assert done.stdout.split() == ["1", "2"], done.stderr

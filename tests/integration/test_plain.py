@@ -1,0 +1,371 @@
+"""A bare WSGI application with its own pins, on a real server."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from webtest import TestApp
+
+from tests.conftest import DRIVER, Server, eventually
+from wsgi_persist import NotInRequestError, PersistMiddleware, Pin, Policy, TransactionError, registry
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def pin(server: Server, driver: ModuleType) -> Iterator[Pin]:
+    pin = Pin(lambda: driver.connect(**server.cluster.dsn(dbname="site")), name="main")
+    yield pin
+    kept = registry.process_scope().pins.pop(pin, None)
+    if kept is not None:
+        kept.stop()
+
+
+@pytest.fixture
+def visit(pin: Pin) -> Callable[..., Any]:
+    """Run work inside a request, as the body of an application; gives what it returns."""
+
+    def visit(work: Callable[[], Any]) -> Any:
+        found: list[Any] = []
+
+        def app(environ: Any, start_response: Any) -> list[bytes]:
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            found.append(work())
+            return [b"done"]
+
+        client = TestApp(PersistMiddleware(app, pins=[pin]), extra_environ={"wsgi.multithread": False})
+        client.get("/page")
+        return found[0]
+
+    return visit
+
+
+def backend(pin: Pin) -> int:
+    with pin.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return int(cursor.fetchone()[0])
+
+
+def insert(cursor: Any, note: str) -> None:
+    cursor.execute("INSERT INTO entry (note) VALUES (%s)", [note])
+
+
+def test_connection_is_kept(pin: Pin, visit: Any, server: Server) -> None:
+    first = visit(lambda: backend(pin))
+    assert all(visit(lambda: backend(pin)) == first for _ in range(5))
+    assert server.backends() == [first]
+    assert server.connections() == 1
+
+
+def test_cursor_is_in_autocommit(pin: Pin, visit: Any, notes: Any) -> None:
+    def work() -> list[str]:
+        with pin.cursor() as cursor:
+            insert(cursor, "one")
+            return list(notes())
+
+    assert visit(work) == ["one"]
+
+
+def test_transaction_commits(pin: Pin, visit: Any, notes: Any, server: Server) -> None:
+    def work() -> list[str]:
+        with pin.transaction() as cursor:
+            insert(cursor, "one")
+            insert(cursor, "two")
+            inside = list(notes())
+        return inside
+
+    visit(lambda: backend(pin))
+    server.mark()
+    assert visit(work) == []
+    assert notes() == ["one", "two"]
+    assert [server.statements()[0], server.statements()[-1]] == ["BEGIN", "COMMIT"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_transaction_rolls_back_on_an_exception(
+    error: type[BaseException], pin: Pin, visit: Any, notes: Any
+) -> None:
+    def work() -> None:
+        with pytest.raises(error), pin.transaction() as cursor:
+            insert(cursor, "one")
+            raise error
+        with pin.transaction() as cursor:
+            insert(cursor, "two")
+
+    visit(work)
+    assert notes() == ["two"]
+
+
+def test_failed_transaction_is_never_taken_for_committed(
+    pin: Pin, visit: Any, notes: Any, driver: ModuleType
+) -> None:
+    def work() -> None:
+        with pytest.raises(TransactionError, match="a statement failed inside this transaction"):  # noqa: SIM117
+            with pin.transaction() as cursor:
+                insert(cursor, "one")
+                with pytest.raises(driver.Error):
+                    cursor.execute("SELECT 1/0")
+
+    visit(work)
+    assert notes() == []
+
+
+def test_transactions_do_not_nest(pin: Pin, visit: Any, notes: Any) -> None:
+    def work() -> None:
+        with pin.transaction() as cursor:
+            insert(cursor, "outer")
+            with pytest.raises(TransactionError, match="they do not nest"), pin.transaction():
+                pass
+
+    visit(work)
+    assert notes() == ["outer"]
+
+
+def test_transaction_left_open_is_rolled_back(
+    pin: Pin, visit: Any, notes: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def work() -> int:
+        cursor = pin.connection.cursor()
+        cursor.execute("BEGIN")
+        insert(cursor, "left")
+        return backend(pin)
+
+    first = visit(work)
+    assert "pin 'main': rolled back a transaction left open by GET '/page'" in caplog.text
+    assert visit(lambda: backend(pin)) == first
+    assert notes() == []
+
+
+def test_driver_object_is_the_drivers_own(pin: Pin, visit: Any, driver: ModuleType) -> None:
+    assert isinstance(
+        visit(lambda: pin.connection),
+        driver.extensions.connection if DRIVER == "psycopg2" else driver.Connection,
+    )
+
+
+def test_lost_mid_request_the_next_use_reconnects(
+    pin: Pin, visit: Any, server: Server, driver: ModuleType
+) -> None:
+    def work() -> tuple[int, int]:
+        first = backend(pin)
+        server.terminate(first)
+        with pytest.raises(driver.OperationalError), pin.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        return first, backend(pin)
+
+    first, second = visit(work)
+    assert first != second
+    assert visit(lambda: backend(pin)) == second
+
+
+def test_transaction_lost_mid_way_raises_what_the_driver_says(
+    pin: Pin, visit: Any, server: Server, driver: ModuleType, notes: Any
+) -> None:
+    def work() -> None:
+        with pytest.raises(driver.OperationalError), pin.transaction() as cursor:
+            insert(cursor, "one")
+            server.terminate(backend_of(cursor))
+            insert(cursor, "two")
+
+    def backend_of(cursor: Any) -> int:
+        cursor.execute("SELECT pg_backend_pid()")
+        return int(cursor.fetchone()[0])
+
+    visit(work)
+    assert notes() == []
+
+
+def test_outside_a_request(pin: Pin) -> None:
+    message = r"<Pin 'main'> can only be used by the thread that serves a request"
+    with pytest.raises(NotInRequestError, match=message):
+        pin.connection  # noqa: B018
+    with pytest.raises(NotInRequestError, match=message), pin.cursor():
+        pass
+    with pytest.raises(NotInRequestError, match=message), pin.transaction():
+        pass
+
+
+def test_from_a_second_thread(pin: Pin, visit: Any) -> None:
+    errors: list[BaseException] = []
+
+    def use() -> None:
+        try:
+            backend(pin)
+        except NotInRequestError as error:
+            errors.append(error)
+
+    def work() -> None:
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+
+    visit(work)
+    assert len(errors) == 1
+
+
+def test_thread_scope_keeps_one_for_each_thread(server: Server, driver: ModuleType) -> None:
+    pin = Pin(lambda: driver.connect(**server.cluster.dsn(dbname="site")), policy=Policy(scope="thread"))
+    found: list[list[int]] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [str(backend(pin)).encode()]
+
+    application = PersistMiddleware(app, pins=[pin])
+    ready = threading.Barrier(3)
+
+    def serve() -> None:
+        client = TestApp(application)
+        found.append([int(client.get("/").text) for _ in range(5)])
+        ready.wait(10)  # so that all three live at once
+
+    threads = [threading.Thread(target=serve) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(set(answers)) for answers in found] == [1, 1, 1]
+    assert len({answers[0] for answers in found}) == 3
+    assert eventually(server.backends, [])
+
+
+def test_prewarm_by_choice_opens_at_wrapping(server: Server, driver: ModuleType) -> None:
+    pin = Pin(lambda: driver.connect(**server.cluster.dsn(dbname="site")), policy=Policy(prewarm=True))
+    PersistMiddleware(lambda environ, start_response: [], pins=[pin])
+    try:
+        assert len(server.backends()) == 1
+    finally:
+        registry.process_scope().pins.pop(pin).stop()
+
+
+def test_database_down_at_start_only_warns(
+    driver: ModuleType, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = server.cluster.port
+    reachable = {"port": 1}
+    pin = Pin(
+        lambda: driver.connect(**server.cluster.dsn(dbname="site", **reachable)),
+        policy=Policy(prewarm=True),
+        name="main",
+    )
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [str(backend(pin)).encode()]
+
+    client = TestApp(PersistMiddleware(app, pins=[pin]), extra_environ={"wsgi.multithread": False})
+    assert "pin 'main': not opened at start, the first request that needs it will try again" in caplog.text
+    with pytest.raises(driver.OperationalError):
+        client.get("/")
+    reachable["port"] = port
+    try:
+        assert client.get("/").status_int == 200
+    finally:
+        registry.process_scope().pins.pop(pin).stop()
+
+
+@pytest.mark.parametrize("result", [None, 7, "a string", object()])
+def test_connect_function_that_returns_no_connection(result: Any, visit: Any) -> None:
+    stranger = Pin(lambda: result)
+
+    def work() -> None:
+        with pytest.raises(TypeError, match="is not a connection of a known driver"):
+            stranger.connection  # noqa: B018
+
+    visit(work)
+
+
+def test_connection_that_cannot_be_kept_is_closed(server: Server, driver: ModuleType, visit: Any) -> None:
+    """In a transaction already, so that autocommit cannot be switched on."""
+
+    def connect() -> Any:
+        connection = driver.connect(**server.cluster.dsn(dbname="site"))
+        connection.cursor().execute("SELECT 1")
+        return connection
+
+    stranger = Pin(connect)
+
+    def work() -> None:
+        with pytest.raises(driver.ProgrammingError):
+            stranger.connection  # noqa: B018
+
+    visit(work)
+    gc.collect()
+    assert eventually(server.backends, [])
+
+
+WITHOUT_DJANGO = """
+import importlib.util, sys
+assert importlib.util.find_spec("django") is None, "Django is installed here"
+import psycopg2
+from wsgiref.util import setup_testing_defaults
+from wsgi_persist import PersistMiddleware, Pin
+
+pin = Pin(lambda: psycopg2.connect(sys.argv[1]))
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    with pin.transaction() as cursor:
+        cursor.execute("INSERT INTO entry (note) VALUES ('plain')")
+    with pin.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return [str(cursor.fetchone()[0]).encode()]
+
+application = PersistMiddleware(app, pins=[pin])
+seen = set()
+for _ in range(3):
+    environ = {}
+    setup_testing_defaults(environ)
+    response = application({**environ, "wsgi.multithread": False}, lambda *args: None)
+    seen.add(b"".join(response))
+    response.close()
+assert len(seen) == 1, seen
+assert not {name for name in sys.modules if name.split(".")[0] in ("django", "psycopg")}
+"""
+
+
+def test_without_django_installed(server: Server, notes: Any, tmp_path: Path) -> None:
+    """An environment that holds the driver and nothing else."""
+    import psycopg2
+
+    packages = Path(psycopg2.__file__).parent.parent
+    for name in ("psycopg2", "psycopg2_binary.libs"):
+        if (packages / name).exists():
+            (tmp_path / name).symlink_to(packages / name)
+    (tmp_path / "wsgi_persist").symlink_to(ROOT / "wsgi_persist")
+    dsn = " ".join(f"{key}={value}" for key, value in server.cluster.dsn(dbname="site").items())
+    before = abandoned(server)
+    done = subprocess.run(
+        [sys.executable, "-S", "-W", "error", "-c", WITHOUT_DJANGO, dsn],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert notes() == ["plain"] * 3
+    assert eventually(server.backends, [])
+    assert abandoned(server) == before, "closed at the end of the process"
+
+
+def abandoned(server: Server) -> int:
+    return int(server("SELECT sessions_abandoned FROM pg_stat_database WHERE datname = 'site'")[0][0])
+
+
+def test_log_tells_what_happened_to_the_pin(pin: Pin, visit: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "wsgi_persist")
+    first = visit(lambda: backend(pin))
+    visit(lambda: pin.connection.close())
+    told = [record.getMessage() for record in caplog.records]
+    assert f"pin 'main': opened backend {first}" in told
+    assert f"pin 'main': closed backend {first} after 2 leases: lost during a request" in told
