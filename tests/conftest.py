@@ -107,6 +107,11 @@ class Server:
         )
         return [row[0] for row in rows]
 
+    def sleeping(self) -> int:
+        """How many sessions of the site run pg_sleep()."""
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s AND application_name <> 'observer'"
+        return int(self(sql, "%pg_sleep%")[0][0])
+
     def terminate(self, pid: int) -> None:
         """Returns once the backend is gone."""
         assert self("SELECT pg_terminate_backend(%s, 5000)", pid) == [(True,)]
@@ -185,3 +190,8 @@ def site_environment(cluster: Cluster, **given: str) -> dict[str, str]:
         "PYTHONPATH": str(Path(__file__).parent.parent),
         **given,
     }
+
+
+def abandoned(server: Server) -> int:
+    """Sessions that ended without a word, as the server counts them."""
+    return int(server("SELECT sessions_abandoned FROM pg_stat_database WHERE datname = 'site'")[0][0])

@@ -42,10 +42,11 @@ def run_django(server: Server, code: str, **environment: str) -> subprocess.Comp
 def test_wrong_options_are_refused_early(
     database: dict[str, Any], message: str, moment: str, server: Server
 ) -> None:
+    check = "from django.core.management import call_command; call_command('check', databases=['default'])"
     code = {
         "wrapper": "from django.db import connections; connections['default']",
         "middleware": "import tests.site.wsgi",
-        "manage.py check": "from django.core.management import call_command; call_command('check', databases=['default'])",
+        "manage.py check": check,
     }
     done = run_django(server, code[moment], SITE_DATABASE=json.dumps(database))
     assert done.returncode != 0
@@ -148,7 +149,8 @@ print(connection.forgotten - before, scope.pins["default"].opened)
 
 POSTGIS = f"""{IN_A_REQUEST}
 from django.contrib.gis.db.backends.postgis.base import DatabaseWrapper
-assert isinstance(connection, DatabaseWrapper)
+from django.db import connections
+assert isinstance(connections["default"], DatabaseWrapper)
 print(scope.pins["default"].opened, scope.pins["default"].leases)
 """
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from webtest import TestApp
 
-from tests.conftest import DRIVER, Server, eventually
+from tests.conftest import DRIVER, Server, abandoned, eventually
 from wsgi_persist import NotInRequestError, PersistMiddleware, Pin, Policy, TransactionError, registry
 
 ROOT = Path(__file__).parent.parent.parent
@@ -81,8 +81,7 @@ def test_transaction_commits(pin: Pin, visit: Any, notes: Any, server: Server) -
         with pin.transaction() as cursor:
             insert(cursor, "one")
             insert(cursor, "two")
-            inside = list(notes())
-        return inside
+            return list(notes())
 
     visit(lambda: backend(pin))
     server.mark()
@@ -110,7 +109,7 @@ def test_failed_transaction_is_never_taken_for_committed(
     pin: Pin, visit: Any, notes: Any, driver: ModuleType
 ) -> None:
     def work() -> None:
-        with pytest.raises(TransactionError, match="a statement failed inside this transaction"):  # noqa: SIM117
+        with pytest.raises(TransactionError, match="a statement failed inside this transaction"):
             with pin.transaction() as cursor:
                 insert(cursor, "one")
                 with pytest.raises(driver.Error):
@@ -356,10 +355,6 @@ def test_without_django_installed(server: Server, notes: Any, tmp_path: Path) ->
     assert notes() == ["plain"] * 3
     assert eventually(server.backends, [])
     assert abandoned(server) == before, "closed at the end of the process"
-
-
-def abandoned(server: Server) -> int:
-    return int(server("SELECT sessions_abandoned FROM pg_stat_database WHERE datname = 'site'")[0][0])
 
 
 def test_log_tells_what_happened_to_the_pin(pin: Pin, visit: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Server, eventually, site_environment
+from tests.conftest import Server, abandoned, eventually, site_environment
 from tests.http import get, in_parallel
 from tools.postgres import free_port
 
@@ -155,8 +156,6 @@ def test_worker_that_stops_mid_request_closes_after_it(server: Server, tmp_path:
     with serving("gunicorn", server, tmp_path / "log") as running:
         before = abandoned(server)
         answers: list[int] = []
-        import threading
-
         client = threading.Thread(
             target=lambda: answers.append(get(running.port, "/sleep/?seconds=1").status)
         )
@@ -170,11 +169,6 @@ def test_worker_that_stops_mid_request_closes_after_it(server: Server, tmp_path:
         assert answers == [200]
     assert eventually(server.backends, [])
     assert abandoned(server) == before
-
-
-def abandoned(server: Server) -> int:
-    """Sessions that ended without a word, as the server counts them."""
-    return int(server("SELECT sessions_abandoned FROM pg_stat_database WHERE datname = 'site'")[0][0])
 
 
 def test_process_scope_refuses_a_threaded_server(server: Server, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """One view for each thing that a request can do to its connections."""
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from io import BytesIO
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,13 @@ def sleep(request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(backend()))
 
 
+def write_slowly(request: HttpRequest) -> HttpResponse:
+    """Two statements with a pause in the database between them, and one after both."""
+    with transaction.atomic():
+        scalar("SELECT pg_sleep(1)")
+        return write(request)
+
+
 def stream(request: HttpRequest) -> HttpResponse:
     def chunks() -> Iterator[str]:
         for _ in range(3):
@@ -139,6 +147,25 @@ def file(request: HttpRequest) -> HttpResponse:
     if name := request.GET.get("name"):
         return FileResponse(Path(name).open("rb"))
     return FileResponse(BytesIO(b"a file"))
+
+
+class WatchedFile(FileIO):
+    """Tells in the log how often it was read through Python when it is closed."""
+
+    reads = 0
+
+    def read(self, *size: int) -> Any:
+        self.reads += 1
+        return super().read(*size)
+
+    def close(self) -> None:
+        if not self.closed:
+            logging.getLogger("wsgi_persist.tests").warning("file closed after %d reads", self.reads)
+        super().close()
+
+
+def file_sent_by_server(request: HttpRequest) -> HttpResponse:
+    return FileResponse(WatchedFile(request.GET["name"]))
 
 
 def threads(request: HttpRequest) -> HttpResponse:
@@ -206,8 +233,8 @@ def busy(request: HttpRequest) -> HttpResponse:
 
 
 _VIEWS: list[Callable[..., HttpResponse]] = [
-    plain, pid, three, aliases, databases, process, sql, write, write_in_atomic, manual_transaction,
-    raw_begin, raw_begin_failed, on_commit_lost, fail, close, close_before_use, sleep, stream,
-    stream_from_cursor, file, threads, fork, fork_and_query, nested, busy,
+    plain, pid, three, aliases, databases, process, sql, write, write_slowly, write_in_atomic,
+    manual_transaction, raw_begin, raw_begin_failed, on_commit_lost, fail, close, close_before_use, sleep, stream,
+    stream_from_cursor, file, file_sent_by_server, threads, fork, fork_and_query, nested, busy,
 ]  # fmt: skip
 urlpatterns = [path(f"{view.__name__.replace('_', '-')}/", view) for view in _VIEWS]
