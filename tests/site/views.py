@@ -234,7 +234,7 @@ def busy(request: HttpRequest) -> HttpResponse:
 
 _VIEWS: list[Callable[..., HttpResponse]] = [
     plain, pid, three, aliases, databases, process, sql, write, write_slowly, write_in_atomic,
-    manual_transaction, raw_begin, raw_begin_failed, on_commit_lost, fail, close, close_before_use, sleep, stream,
-    stream_from_cursor, file, file_sent_by_server, threads, fork, fork_and_query, nested, busy,
+    manual_transaction, raw_begin, raw_begin_failed, on_commit_lost, fail, close, close_before_use,
+    sleep, stream, stream_from_cursor, file, file_sent_by_server, threads, fork, fork_and_query, nested, busy,
 ]  # fmt: skip
 urlpatterns = [path(f"{view.__name__.replace('_', '-')}/", view) for view in _VIEWS]

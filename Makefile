@@ -1,0 +1,31 @@
+# Everything runs in one virtual environment, which the first start builds (below .build/).
+# PYTHON=... chooses the Python for it, APACHE=standalone an Apache of its own.
+
+ENVIRONMENT = $(or $(PYTHON),python3) -m tools.environment
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+help:  ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+demo:  ## serve the demonstration site and measure it against stock Django (ONCE=1, PORT=8000)
+	@python=$$($(ENVIRONMENT) demo apache) && exec "$$python" -m tools.demo
+
+test:  ## unit, integration and Apache tests on both drivers, with coverage
+	@python=$$($(ENVIRONMENT) test apache) && export PYTHONPATH=. && \
+	SITE_DRIVER=psycopg "$$python" -W error -m pytest --cov --cov-report= && \
+	SITE_DRIVER=psycopg2 "$$python" -W error -m pytest --cov --cov-append tests/integration
+
+lint:  ## style, types, direction of imports, Apache syntax
+	@python=$$($(ENVIRONMENT) test lint apache) && \
+	"$$python" -m ruff check . && \
+	"$$python" -m mypy && \
+	PYTHONPATH=. "$$python" -m pytest -q tests/unit/test_layering.py && \
+	"$$python" -m tools.apache
+
+bench:  ## what a request's boundary costs
+	@python=$$($(ENVIRONMENT) test apache) && PYTHONPATH=. exec "$$python" -m tests.bench
+
+clean:  ## remove what was built
+	@built=$$($(ENVIRONMENT) --where) && rm -rf "$$built" build dist *.egg-info .coverage*

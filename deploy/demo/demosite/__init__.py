@@ -1,0 +1,1 @@
+"""The demonstration site: a guestbook on PostgreSQL."""

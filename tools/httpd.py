@@ -1,0 +1,105 @@
+"""Which Apache, which mod_wsgi module, and whom its daemons run as."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+# A daemon's programs are often not in an ordinary user's PATH.
+SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+# Run as the daemon's user; parents come before children, so the first that fails is the culprit.
+PROBE = """for path; do
+    if [ -d "$path" ]; then [ -x "$path" ]; else [ -r "$path" ]; fi || { echo "$path"; exit 1; }
+done"""
+
+
+class ApacheError(Exception):
+    """Apache cannot do what is asked; the text says why."""
+
+
+@dataclass(frozen=True)
+class Httpd:
+    """An Apache, and the mod_wsgi module that it loads."""
+
+    name: str
+    program: Path
+    modules: Path
+    wsgi: Path
+
+    def load(self, names: Iterable[str]) -> str:
+        """LoadModule lines; what is compiled in has no file and needs none."""
+        lines = [f'LoadModule wsgi_module "{self.wsgi}"']
+        for name in names:
+            if (file := self.modules / f"mod_{name}.so").exists():
+                lines.append(f'LoadModule {name}_module "{file}"')
+        return "\n".join(lines)
+
+
+def pypi() -> Httpd:
+    """The Apache that the mod_wsgi of this Python was built for: the machine's, or its own."""
+    if find_spec("mod_wsgi") is None:
+        raise ApacheError(f"no mod_wsgi in {sys.prefix}: python3 -m tools.environment apache")
+    import mod_wsgi
+    from mod_wsgi.express import apxs_config
+
+    assert mod_wsgi.__file__ is not None
+    module = next(Path(mod_wsgi.__file__).parent.glob("server/mod_wsgi-*.so"))
+    return Httpd("mod_wsgi of PyPI", Path(apxs_config.HTTPD), Path(apxs_config.LIBEXECDIR), module)
+
+
+def system() -> Httpd | None:
+    """The Apache and the mod_wsgi that the distribution packaged, if both are there."""
+    found = shutil.which("apache2", path=SEARCH)
+    modules = Path("/usr/lib/apache2/modules")
+    if found is None or not (modules / "mod_wsgi.so").exists():
+        return None
+    return Httpd("mod_wsgi of the system", Path(found), modules, modules / "mod_wsgi.so")
+
+
+def daemon_user() -> pwd.struct_passwd:
+    """Root hands over to somebody unprivileged; anybody else cannot, and stays who they are."""
+    if os.geteuid() != 0:
+        return pwd.getpwuid(os.geteuid())
+    names = {entry.pw_name: entry for entry in pwd.getpwall()}
+    return names.get("www-data") or names["nobody"]
+
+
+def daemon_group() -> str:
+    return grp.getgrgid(daemon_user().pw_gid).gr_name
+
+
+def require_readable(paths: Iterable[Path]) -> None:
+    """Raise an error that names the path and the user, instead of a 500 that names neither."""
+    user = daemon_user()
+    wanted = [step for path in paths for step in _steps(path)]
+    for path in wanted:
+        if not path.exists():
+            raise ApacheError(f"{path} does not exist")
+    switch = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    probe = subprocess.run(
+        ["/bin/sh", "-c", PROBE, "probe", *map(str, wanted)],
+        cwd="/",
+        check=False,
+        capture_output=True,
+        text=True,
+        **(switch if os.geteuid() == 0 else {}),  # type: ignore
+    )
+    if probe.returncode != 0:
+        raise ApacheError(
+            f"{probe.stdout.strip()} cannot be read by user {user.pw_name}, who serves the site: "
+            "put it where everybody may read (chmod o+rx on the folder and those above it)"
+        )
+
+
+def _steps(path: Path) -> list[Path]:
+    """The path, what it links to, and every folder on the way to both."""
+    ends = dict.fromkeys([path.absolute(), path.resolve()])
+    return [step for end in ends for step in [*reversed(end.parents), end]]
