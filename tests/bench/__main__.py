@@ -1,0 +1,193 @@
+"""What the boundary of a request costs: ``python -m tests.bench`` (``QUICK=1`` for a short run).
+
+Variants are run in turn, each request for request beside the bare application, so that a machine whose
+speed drifts treats them alike; each figure is the median over the rounds of the median paired difference.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from types import ModuleType
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+from tools.postgres import Cluster
+from wsgi_persist import PersistMiddleware, Pin
+from wsgi_persist.registry import process_scope
+
+Application = Callable[..., Iterable[bytes]]
+QUICK = bool(os.environ.get("QUICK"))
+ROUNDS, PAIRS, REQUESTS = (3, 30, 1_000) if QUICK else (15, 100, 1_000)
+
+
+def environ() -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    setup_testing_defaults(given)
+    # The server's file wrapper is there under mod_wsgi, so its cost counts.
+    return {**given, "wsgi.multithread": False, "wsgi.file_wrapper": object}
+
+
+def bare(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    start_response("200 OK", [])
+    return [b"hello"]
+
+
+def using(pin: Pin) -> Application:
+    """The application touches its connection, which leases the pin, and sends nothing."""
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        pin.connection  # noqa: B018
+        return bare(environ, start_response)
+
+    return app
+
+
+def serve(application: Application, requests: int) -> None:
+    given = environ()
+    for _ in range(requests):
+        response = application(given, start_response)
+        for _chunk in response:
+            pass
+        close = getattr(response, "close", None)
+        if close is not None:
+            close()
+
+
+def start_response(status: str, headers: list[Any]) -> None:
+    pass
+
+
+def microseconds(work: Callable[[], None], times: int) -> float:
+    started = time.perf_counter()
+    work()
+    return (time.perf_counter() - started) / times * 1e6
+
+
+class Variants:
+    """Applications with so many live pins in the process scope while each is measured."""
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self.pins = [Pin(connect, name=f"pin {number}") for number in range(8)]
+
+    def live(self, count: int) -> None:
+        scope = process_scope()
+        for pin in list(scope.pins.values()):
+            pin.stop()
+        scope.pins.clear()
+        boundary = scope.enter({})
+        for pin in self.pins[:count]:
+            pin.connection  # noqa: B018
+        boundary.leave()
+
+    def cost(self, application: Application, pins: int) -> float:
+        """Microseconds a request beyond the bare application."""
+        self.live(pins)
+        return median(_served(application) - _served(bare) for _ in range(PAIRS))
+
+
+def _served(application: Application) -> float:
+    return microseconds(lambda: serve(application, REQUESTS), REQUESTS)
+
+
+def measure(driver: ModuleType, cluster: Cluster) -> list[str]:
+    variants = Variants(lambda: driver.connect(**cluster.dsn()))
+    idle, busy = PersistMiddleware(bare), PersistMiddleware(using(variants.pins[0]))
+    connection = driver.connect(**cluster.dsn())
+    connection.autocommit = True
+    found: dict[str, list[float]] = {}
+    for number in range(ROUNDS):
+        print(f"\r--> {driver.__name__}: round {number + 1} of {ROUNDS}", end="", file=sys.stderr, flush=True)
+        for name, app, pins in [
+            ("no pin", idle, 0),
+            ("1 live pin", idle, 1),
+            ("8 live pins", idle, 8),
+            ("1 live pin, leased", busy, 1),
+        ]:
+            found.setdefault(name, []).append(variants.cost(app, pins))
+        ping = microseconds(lambda: select_one(connection, REQUESTS), REQUESTS)
+        found.setdefault("SELECT 1, Unix socket", []).append(ping)
+    print(file=sys.stderr)
+    variants.live(0)
+    connection.close()
+    ratio = median(a / b for a, b in zip(found["8 live pins"], found["1 live pin"], strict=True))
+    share = median(a / b for a, b in zip(found["1 live pin"], found["SELECT 1, Unix socket"], strict=True))
+    return [
+        *(f"{driver.__name__:9} {name:24}{median(costs):8.2f} us" for name, costs in found.items()),
+        f"{driver.__name__:9} 8 pins / 1 pin          {ratio:8.2f}",
+        f"{driver.__name__:9} 1 pin / SELECT 1        {share:8.3f}",
+    ]
+
+
+def select_one(connection: Any, times: int) -> None:
+    with connection.cursor() as cursor:
+        for _ in range(times):
+            cursor.execute("SELECT 1")
+
+
+COUNTED = """
+import sys
+from tests.bench.__main__ import *
+import psycopg2
+variants = Variants(lambda: psycopg2.connect(sys.argv[1]))
+variants.live(int(sys.argv[2]))
+serve(PersistMiddleware(bare) if sys.argv[3] == "wrapped" else bare, int(sys.argv[4]))
+"""
+
+
+def system_calls(cluster: Cluster, pins: int) -> float | None:
+    """System calls that the boundary adds to a request, counted by strace; None where it is not."""
+    if shutil.which("strace") is None:
+        return None
+    dsn = " ".join(f"{key}={value}" for key, value in cluster.dsn().items())
+    calls = {
+        (kind, n): _count([dsn, str(pins), kind, str(n)])
+        for kind in ("bare", "wrapped")
+        for n in (1000, 2000)
+    }
+    # Twice the requests minus once leaves out the start and the end of the process.
+    added = {kind: calls[kind, 2000] - calls[kind, 1000] for kind in ("bare", "wrapped")}
+    return (added["wrapped"] - added["bare"]) / 1000
+
+
+def _count(arguments: list[str]) -> int:
+    with tempfile.NamedTemporaryFile("r") as log:
+        command = ["strace", "-f", "-o", log.name, sys.executable, "-c", COUNTED, *arguments]
+        # Without a hash seed the garbage collector runs at the same moments in every run.
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "0"})
+        return sum(1 for _ in log)
+
+
+def main() -> None:
+    import psycopg
+    import psycopg2
+
+    print(
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, {ROUNDS} rounds of {PAIRS} pairs of {REQUESTS} requests"
+    )
+    with ExitStack() as stack:
+        root = Path(tempfile.mkdtemp(prefix="bench"))
+        root.chmod(0o755)
+        stack.callback(shutil.rmtree, root, ignore_errors=True)
+        cluster = Cluster(root / "data").create().start()
+        stack.callback(cluster.destroy)
+        lines = [line for driver in (psycopg2, psycopg) for line in measure(driver, cluster)]
+        print("beyond the bare application, for each request (median of paired differences):")
+        print("\n".join(lines))
+        for pins in (1, 8):
+            print(
+                f"system calls with {pins} live pins: {system_calls(cluster, pins) or 'strace is not here'}"
+            )
+
+
+if __name__ == "__main__":
+    main()
