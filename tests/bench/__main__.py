@@ -171,9 +171,8 @@ def main() -> None:
     import psycopg
     import psycopg2
 
-    print(
-        f"Python {platform.python_version()}, {os.cpu_count()} cores, {ROUNDS} rounds of {PAIRS} pairs of {REQUESTS} requests"
-    )
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores")
+    print(f"{ROUNDS} rounds of {PAIRS} pairs of {REQUESTS} requests")
     with ExitStack() as stack:
         root = Path(tempfile.mkdtemp(prefix="bench"))
         root.chmod(0o755)

@@ -58,6 +58,7 @@ def run(options: argparse.Namespace) -> bool:
     server = choose(options.pg_bin)
     labels = wanted_labels(options, server)
     tests = suite(options.cache.resolve())
+    require(labels, tests)
     engines = list(ENGINES) if options.engine == "both" else [options.engine]
     logs = options.cache.resolve() / "django_suite"
     logs.mkdir(exist_ok=True)
@@ -84,6 +85,13 @@ def wanted_labels(options: argparse.Namespace, server: Server) -> list[str]:
         say(f"{lacking}: {NEEDS_CONTRIB} is left out")
         wanted.remove(NEEDS_CONTRIB)
     return wanted
+
+
+def require(labels: Sequence[str], tests: Path) -> None:
+    """A label that does not exist would fail on both engines alike, and so pass."""
+    unknown = [label for label in labels if not (tests / label.split(".")[0]).is_dir()]
+    if unknown:
+        raise Trouble(f"Django's suite has no {', '.join(unknown)}")
 
 
 @contextmanager

@@ -15,11 +15,11 @@ def report(results: Sequence[Result], at_least: int) -> bool:
     if len(results) == 2:
         failures = _compare(by_engine["ours"], by_engine["stock"])
     else:
-        failures = _fails(first, first.of(*BAD), f"fails on {first.engine}")
-    enough = all(result.ran >= at_least for result in results)
-    if not enough:
-        print(f"too few tests ran: at least {at_least} are expected")
+        failures = _fails(first, first.of(*BAD), f"Fails on {first.engine}")
     passed = len(first.of("passed"))
+    enough = passed > 0 and all(result.ran >= at_least for result in results)
+    if not enough:
+        print(f"Too few tests: {passed} passed, and at least {at_least} are expected to run")
     print(f"\n{passed} passed, {failures + (not enough)} failed")
     return failures == 0 and enough
 
