@@ -16,9 +16,14 @@ from tools.apache import Apache
 StartApache = Callable[..., Apache]
 
 
+def warm(running: Apache, opened: int = 1) -> Apache:
+    """Wait until the workers have opened so many connections since Apache was first started."""
+    assert eventually(lambda: running.error_text().count("opened backend"), opened)
+    return running
+
+
 def test_sixty_pages_of_three_statements(apache: StartApache, server: Server) -> None:
-    port = apache().port
-    assert eventually(lambda: len(server.backends()), 1)
+    port = warm(apache()).port
     server.mark()
     for _ in range(60):
         assert get(port, "/three/").text == "three"
@@ -26,8 +31,7 @@ def test_sixty_pages_of_three_statements(apache: StartApache, server: Server) ->
 
 
 def test_preloaded_workers_open_nothing_for_their_first_request(apache: StartApache, server: Server) -> None:
-    port = apache(processes=2).port
-    assert eventually(lambda: len(server.backends()), 2)
+    port = warm(apache(processes=2), 2).port
     opened = server.backends()
     server.mark()
     seen: dict[int, int] = {}
@@ -39,8 +43,7 @@ def test_preloaded_workers_open_nothing_for_their_first_request(apache: StartApa
 
 
 def test_session_is_named_after_group_and_worker(apache: StartApache, server: Server) -> None:
-    running = apache()
-    assert eventually(lambda: len(server.backends()), 1)
+    running = warm(apache())
     names = [name for (name,) in server("SELECT application_name FROM pg_stat_activity") if "persist" in name]
     assert names == [f"wsgi_persist:site:{running.daemon_pids()[0]}"]
 
@@ -107,8 +110,7 @@ def test_stopped_under_load_twenty_times(apache: StartApache, server: Server) ->
 
 def test_request_in_flight_at_the_stop_is_finished(apache: StartApache, server: Server) -> None:
     before = abandoned(server)
-    running = apache()
-    assert eventually(lambda: len(server.backends()), 1)
+    running = warm(apache())
     client = threading.Thread(target=lambda: quietly_get(running.port, "/write-slowly/?note=in flight"))
     client.start()
     assert eventually(server.sleeping, 1)
@@ -123,11 +125,11 @@ def test_request_in_flight_at_the_stop_is_finished(apache: StartApache, server: 
 def test_restart_leaves_no_backend_behind(apache: StartApache, server: Server) -> None:
     before = abandoned(server)
     running = apache(processes=2)
-    for change in (running.restart, running.graceful):
-        assert eventually(lambda: len(server.backends()), 2)
+    for number, change in enumerate((running.restart, running.graceful), start=1):
+        warm(running, 2 * number)
         change()
         assert get(running.port, "/pid/").status == 200
-    assert eventually(lambda: len(server.backends()), 2)
+    warm(running, 6)
     running.stop()
     assert eventually(server.backends, [], timeout=3.0)
     assert abandoned(server) == before
