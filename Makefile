@@ -4,18 +4,25 @@
 ENVIRONMENT = $(or $(PYTHON),python3) -m tools.environment
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test django-suite lint bench clean
 
 help:  ## say what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo:  ## serve the demonstration site and measure it against stock Django (ONCE=1, PORT=8000)
 	@python=$$($(ENVIRONMENT) demo apache) && exec "$$python" -m tools.demo
 
 test:  ## unit, integration and Apache tests on both drivers, with coverage
 	@python=$$($(ENVIRONMENT) test apache) && export PYTHONPATH=. && \
+	echo "--> everything on psycopg 3" && \
 	SITE_DRIVER=psycopg "$$python" -W error -m pytest --cov --cov-report= && \
-	SITE_DRIVER=psycopg2 "$$python" -W error -m pytest --cov --cov-append tests/integration
+	echo "--> integration and Apache on psycopg2" && \
+	SITE_DRIVER=psycopg2 "$$python" -W error -m pytest --cov --cov-append tests/integration tests/apache
+
+django-suite:  ## Django's own test suite on our backend beside the stock one, on both drivers
+	@python=$$($(ENVIRONMENT) test) && export PYTHONPATH=. && \
+	"$$python" -m tests.django_suite --driver psycopg2 && \
+	"$$python" -m tests.django_suite --driver psycopg
 
 lint:  ## style, types, direction of imports, Apache syntax
 	@python=$$($(ENVIRONMENT) test lint apache) && \

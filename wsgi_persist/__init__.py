@@ -1,12 +1,19 @@
 """One pinned database connection per WSGI worker."""
 
-from wsgi_persist.errors import NotInRequestError, PersistError, ScopeError, TransactionError
+from wsgi_persist.errors import (
+    LeakedStateError,
+    NotInRequestError,
+    PersistError,
+    ScopeError,
+    TransactionError,
+)
 from wsgi_persist.middleware import PersistMiddleware
 from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
 from wsgi_persist.version import __version__
 
 __all__ = [
+    "LeakedStateError",
     "NotInRequestError",
     "PersistError",
     "PersistMiddleware",

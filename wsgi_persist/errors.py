@@ -15,3 +15,7 @@ class NotInRequestError(PersistError, RuntimeError):
 
 class TransactionError(PersistError, RuntimeError):
     """A transaction was begun inside another one, or could not be committed because it had failed."""
+
+
+class LeakedStateError(PersistError):
+    """A request left session state behind, and ``reset_report="raise"`` wants to know."""

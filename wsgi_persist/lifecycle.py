@@ -65,14 +65,15 @@ def targets(pins: Iterable[Pin]) -> list[Target]:
 def choose_scope(policy: Policy, found: Iterable[Target]) -> str:
     """The scope that all agree on.
 
-    :raises ValueError: two of them name different registry.
+    :raises ValueError: two of them name different scopes.
     :raises ScopeError: ``"process"`` in a mod_wsgi daemon with several request threads.
     """
-    wanted = {"PersistMiddleware": policy.scope, **{t.name: t.policy.scope for t in found}}
-    named = {name: scope for name, scope in wanted.items() if scope != "auto"}
-    if len(set(named.values())) > 1:
-        raise ValueError(f"one scope for all is needed, but these were given: {named}")
-    chosen = next(iter(named.values()), "auto")
+    wanted = [("PersistMiddleware", policy.scope), *((t.name, t.policy.scope) for t in found)]
+    named = [(name, scope) for name, scope in wanted if scope != "auto"]
+    if len({scope for _, scope in named}) > 1:
+        given = ", ".join(f"{name!r}: {scope!r}" for name, scope in named)
+        raise ValueError(f"one scope for all is needed, but these were given: {given}")
+    chosen = named[0][1] if named else "auto"
     daemon = mod_wsgi_daemon()
     if chosen == "process" and daemon is not None and daemon.threads > 1:
         raise ScopeError(threads_refused(f"mod_wsgi's threads={daemon.threads}"))
@@ -105,6 +106,8 @@ def start(pins: Iterable[Pin], policy: Policy) -> str:
 
 
 def _wants_warm_up(middleware: Policy, own: Policy, one_at_a_time: bool) -> bool:
+    if own.pooler == "transaction":
+        return False
     prewarm = own.prewarm if middleware.prewarm == "auto" else middleware.prewarm
     return one_at_a_time if prewarm == "auto" else prewarm
 
@@ -132,10 +135,15 @@ def _quietly_warm_up(target: Target) -> None:
         )
 
 
+def _django_db() -> Any:
+    """``django.db`` where the application uses it, else None. Nothing here imports Django."""
+    conf = sys.modules.get("django.conf")
+    return sys.modules.get("django.db") if conf is not None and conf.settings.configured else None
+
+
 def _django_wrappers() -> list[Any]:
-    """Asked by name at run time: nothing here imports Django."""
-    conf, db = sys.modules.get("django.conf"), sys.modules.get("django.db")
-    if conf is None or db is None or not conf.settings.configured:
+    db = _django_db()
+    if db is None:
         return []
     return [db.connections[alias] for alias in db.connections if _is_ours(db, alias)]
 
@@ -152,7 +160,7 @@ def _is_ours(db: Any, alias: str) -> bool:
 
 def _close_connections_of_the_script() -> None:
     """mod_wsgi loads the script on a thread that never serves a request: what it opened is orphaned."""
-    db = sys.modules.get("django.db")
+    db = _django_db()
     if db is not None and current() is None:
         for wrapper in db.connections.all(initialized_only=True):
             if wrapper.connection is not None:

@@ -6,14 +6,11 @@ import logging
 import select
 from typing import Any
 
-from wsgi_persist.drivers import Driver, Heard
+from wsgi_persist.drivers import Driver
 
 logger = logging.getLogger("wsgi_persist.liveness")
 
 NEVER = float("inf")
-
-# A busy NOTIFY channel may make an idle socket readable again and again.
-_CONSUME_AT_MOST = 4
 
 
 class Watch:
@@ -30,8 +27,12 @@ class Watch:
         self.look_at = NEVER
 
     def add(self, fd: int, pin: Any, look_at: float) -> None:
-        self._pins[fd] = pin
         self._poller.register(fd, select.POLLIN)
+        self._pins[fd] = pin
+        self.expect(look_at)
+
+    def expect(self, look_at: float) -> None:
+        """A deadline was set."""
         self.look_at = min(self.look_at, look_at)
 
     def remove(self, fd: int) -> None:
@@ -52,23 +53,16 @@ def is_alive_though_readable(driver: Driver, connection: Any, timeout: float) ->
 
     That is no proof of death (a notice, a notification, a parameter changed by a server reload), nor
     is silence afterwards proof of life: a terminated backend says FATAL some milliseconds before it
-    closes, and both drivers take that for a notice.
+    closes, both drivers take that for a notice, and it may come in two pieces. So who has not said
+    farewell is asked.
     """
-    doubtful = False
-    for _ in range(_CONSUME_AT_MOST):
-        try:
-            heard = driver.consume(connection)
-        except Exception as error:
-            logger.debug("the connection ended: %s", error)
+    try:
+        if driver.hears_farewell(connection):
             return False
-        if heard is Heard.FAREWELL:
-            return False
-        doubtful = doubtful or heard is Heard.NOTICES
-        if not is_readable(connection.fileno()):
-            break
-    else:
-        doubtful = True
-    return not doubtful or answers(driver, connection, timeout)
+    except Exception as error:
+        logger.debug("the connection ended: %s", error)
+        return False
+    return answers(driver, connection, timeout)
 
 
 def answers(driver: Driver, connection: Any, timeout: float) -> bool:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
+from wsgi_persist.boundary import Boundary
 from wsgi_persist.errors import ScopeError
 from wsgi_persist.lifecycle import start, threads_refused
 from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
 from wsgi_persist.registry import process_scope, thread_scope
-from wsgi_persist.scope import Boundary, Scope
+from wsgi_persist.scope import Scope
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-logger = logging.getLogger("wsgi_persist.middleware")
 
 
 class PersistMiddleware:
@@ -38,18 +36,18 @@ class PersistMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         boundary = self._scope_of(environ).enter(environ)
-        files = _lend_file_wrapper(environ)
         try:
+            files = _lend_file_wrapper(environ)
             result = self._app(environ, start_response)
+            if files is not None:
+                # Servers test a response against their own class.
+                environ["wsgi.file_wrapper"] = files.lent
+                if files.response is result:
+                    return files.ending(boundary)
+            return _respond(result, boundary)
         except BaseException:
             boundary.leave()
             raise
-        if files is not None:
-            # Servers test a response against their own class.
-            environ["wsgi.file_wrapper"] = files.lent
-            if files.response is result:
-                return files.ending(boundary)
-        return _respond(result, boundary)
 
     def _scope_of(self, environ: WSGIEnvironment) -> Scope:
         multithread = environ["wsgi.multithread"]
@@ -81,9 +79,6 @@ class Response:
     def close(self) -> None:
         result, self._result = self._result, None
         _close(result, self._boundary)
-
-    def __del__(self) -> None:
-        _collected(self._boundary)
 
 
 class SizedResponse(Response):
@@ -139,10 +134,6 @@ class ClosingFile:
     def close(self) -> None:
         _close(self._file, self.boundary)
 
-    def __del__(self) -> None:
-        if self.boundary is not None:
-            _collected(self.boundary)
-
 
 def _lend_file_wrapper(environ: WSGIEnvironment) -> FileWrapper | None:
     lent = environ.get("wsgi.file_wrapper")
@@ -170,12 +161,6 @@ def _close(inner: Any, boundary: Boundary | None) -> None:
             boundary.leave()
 
 
-def _collected(boundary: Boundary) -> None:
-    if not boundary.left:
-        logger.warning("a response was thrown away without close(), against PEP 3333: its request ends now")
-        boundary.leave()
-
-
 def _checked_app(app: Any) -> Any:
     if isinstance(app, PersistMiddleware):
         raise TypeError("the application is wrapped in PersistMiddleware already: once is enough")
@@ -190,7 +175,8 @@ def _checked_pins(pins: Any) -> list[Pin]:
     found = list(pins)
     for pin in found:
         if not isinstance(pin, Pin):
-            raise TypeError(f"{pin!r} in pins is not a Pin: give wsgi_persist.Pin(connect)")
+            # Its type alone: it may be a connection string with a password.
+            raise TypeError(f"a {type(pin).__name__} in pins is not a Pin: give wsgi_persist.Pin(connect)")
     return found
 
 

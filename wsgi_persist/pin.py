@@ -9,7 +9,8 @@ import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from wsgi_persist.drivers import ACTIVE, IDLE, Driver, driver_of, neutralise, quietly_close
+from wsgi_persist.drivers import IDLE, Driver, driver_of, neutralise, quietly_close
+from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.liveness import (
     NEVER,
     Watch,
@@ -18,6 +19,7 @@ from wsgi_persist.liveness import (
     is_readable,
 )
 from wsgi_persist.policy import Policy
+from wsgi_persist.session import Session
 
 logger = logging.getLogger("wsgi_persist.pin")
 
@@ -25,6 +27,8 @@ _serials = itertools.count(1)
 
 
 class State(enum.Enum):
+    __hash__ = object.__hash__  # Enum's own is Python code, and every lease moves twice
+
     EMPTY = "no connection"
     OPEN = "idle"
     LEASED = "in use by a request"
@@ -61,13 +65,12 @@ class PinnedConnection:
     :ivar opened: how many connections this pin has had.
     """
 
-    def __init__(self, name: str, policy: Policy, watch: Watch) -> None:
+    def __init__(self, name: str, policy: Policy, watch: Watch, clock: Callable[[], float]) -> None:
         self.name = name
         self.policy = policy
         self.state = State.EMPTY
         self.connection: Any = None
         self.driver: Driver | None = None
-        self.autocommit = True
         self.made_for: object = None
         self.fd = -1
         self.backend = 0
@@ -79,7 +82,9 @@ class PinnedConnection:
         self.used_at = 0.0
         self.suspect = False
         self.holder: Holder | None = None
+        self.session: Session | None = None
         self._watch = watch
+        self._clock = clock
 
     def __repr__(self) -> str:
         return f"<pin {self.name!r}: {self.state.value}, backend {self.backend}, {self.leases} leases>"
@@ -90,9 +95,9 @@ class PinnedConnection:
         :raises TypeError: its driver is unknown.
         """
         self.driver = driver_of(connection)
+        self.session = Session(self.driver, connection, self.name, self.policy, self._clock)
         self._move(State.OPEN)
         self.connection = connection
-        self.autocommit = connection.autocommit
         self.made_for = made_for
         self.fd = connection.fileno()
         self.backend = self.driver.backend_pid(connection)
@@ -107,28 +112,39 @@ class PinnedConnection:
 
     def lease(self, holder: Holder | None, now: float) -> Any:
         """The live connection for this request, or None when there is none and one must be opened."""
+        self.used_at = now
         if self.suspect:
             self._ping()
         if self.state is State.EMPTY:
             return None
         self._move(State.LEASED)
         self.holder = holder
-        self.used_at = now
         self.leases += 1
         return self.connection
 
-    def give_back(self, request: str) -> None:
-        """End the lease: idle again if the session is at rest, dropped where that cannot be had.
+    def give_back(self, request: object) -> LeakedStateError | None:
+        """End the lease: idle again and as good as new, dropped where that cannot be had.
 
-        :param request: named in the log when the request left something behind.
+        :param request: its text is in the log when the request left something behind.
+        :return: what to raise when every lease has ended.
         """
         if self.state is not State.LEASED:
-            return  # dropped meanwhile
-        reason = self._let_go() or self._bring_to_rest(request)
+            return None  # dropped meanwhile
+        session = self.session
+        assert session is not None
+        reason = self._let_go() or session.bring_to_rest(request, self.used_at)
         if reason:
             self.drop(reason)
         else:
             self._move(State.OPEN)
+        return session.complaint
+
+    def abandon(self, holder: Holder | None, reason: str) -> None:
+        """End a lease that something interrupted, wherever that was: nothing is trusted any more."""
+        self.holder = holder
+        self._let_go()
+        if self.connection is not None:
+            self.drop(reason)
 
     def examine(self) -> None:
         """The socket of the idle connection became readable."""
@@ -177,12 +193,17 @@ class PinnedConnection:
         """In a forked child: leave the session to the parent, whatever the child does from now on."""
         if self.state is State.FORGOTTEN:
             return
-        if self.connection is not None:
+        if self._has_its_socket():
             neutralise(self.fd)
-        holder, self.holder = self.holder, None
         self._move(State.FORGOTTEN)
-        if holder is not None:
-            holder.detach()
+        self._let_go()
+
+    def _has_its_socket(self) -> bool:
+        """A lost connection has closed it, and its number may be another file's by now."""
+        try:
+            return self.connection is not None and self.connection.fileno() == self.fd
+        except Exception:
+            return False
 
     def _due(self) -> float:
         if self.suspect:
@@ -192,6 +213,7 @@ class PinnedConnection:
     def _ping(self) -> None:
         assert self.driver is not None
         self.suspect = False
+        self._watch.expect(self._due())
         if not answers(self.driver, self.connection, self.policy.connect_timeout):
             self.drop(f"no answer after more than idle_check={self.policy.idle_check} s")
 
@@ -206,33 +228,11 @@ class PinnedConnection:
             return "its wrapper may still hold it"
         return None
 
-    def _bring_to_rest(self, request: str) -> str | None:
-        """Undo what the request left; the reason to drop the connection where that cannot be done."""
-        assert self.driver is not None
-        if self.driver.is_closed(self.connection):
-            return "lost during a request"
-        status = self.driver.status(self.connection)
-        try:
-            if status != IDLE:
-                if status == ACTIVE:
-                    return f"a statement was interrupted in {request}"
-                self._roll_back(request)
-            if self.connection.autocommit is not self.autocommit:
-                self.connection.autocommit = self.autocommit
-        except Exception as error:
-            return f"the session left by {request} could not be cleaned: {error}"
-        return None
-
-    def _roll_back(self, request: str) -> None:
-        assert self.driver is not None
-        self.driver.rollback(self.connection)
-        logger.warning("pin %r: rolled back a transaction left open by %s", self.name, request)
-
     def _close(self, state: State) -> None:
         # First: the number of a closed descriptor is given to the next file or socket.
         self._watch.remove(self.fd)
         connection, self.connection = self.connection, None
-        self.holder = None
+        self.holder = self.session = None
         self._move(state)
         quietly_close(connection, self.name)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from wsgi_persist.drivers import IDLE, IN_ERROR, driver_of, quietly_close
+from wsgi_persist.drivers import IDLE, IN_ERROR, Driver, driver_of, quietly_close
 from wsgi_persist.errors import NotInRequestError, TransactionError
 from wsgi_persist.pin import PinnedConnection, State
 from wsgi_persist.policy import Policy
 from wsgi_persist.scope import Scope, current
+
+logger = logging.getLogger("wsgi_persist.plain")
 
 
 class Pin:
@@ -28,8 +31,9 @@ class Pin:
     ) -> None:
         if not callable(connect):
             raise TypeError(
-                f"connect={connect!r} is not callable: give a function that returns a new "
-                f"connection, such as lambda: psycopg2.connect(dsn)"
+                # Its type alone: it may be a connection string with a password.
+                f"connect is a {type(connect).__name__}, which is not callable: give a function that "
+                f"returns a new connection, such as lambda: psycopg2.connect(dsn)"
             )
         if policy is not None and not isinstance(policy, Policy):
             raise TypeError(f"policy={policy!r} is not a Policy: give wsgi_persist.Policy(...)")
@@ -91,11 +95,16 @@ class Pin:
                         f"a statement failed inside this transaction of {self!r}: rolled back"
                     )
             except BaseException:
-                # A connection that is gone took its transaction along.
-                if not driver.is_closed(connection):
-                    driver.rollback(connection)
+                self._quietly_roll_back(driver, connection)
                 raise
             cursor.execute("COMMIT")
+
+    def _quietly_roll_back(self, driver: Driver, connection: Any) -> None:
+        """The exception under way matters more than that its transaction is gone with the connection."""
+        try:
+            driver.rollback(connection)
+        except Exception as error:
+            logger.debug("pin %r: the rollback failed: %s", self.name, error)
 
     def _open(self, scope: Scope, pin: PinnedConnection) -> Any:
         connection = self._connect()

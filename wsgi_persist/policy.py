@@ -20,16 +20,20 @@ def _one_of(*allowed: Any) -> Callable[[Any], str | None]:
     return check
 
 
-def _seconds(*, none: bool = False, zero: bool = True) -> Callable[[Any], str | None]:
-    least = "0 or more" if zero else "more than 0"
-    text = f"seconds as a number, {least}" + (", or None for no limit" if none else "")
+# libpq takes these in milliseconds, as 32-bit integers.
+_LONGEST_TIMEOUT = 2_000_000
+
+
+def _seconds(*, none: bool = False, zero: bool = True, most: float = math.inf) -> Callable[[Any], str | None]:
+    bounds = ("0 or more" if zero else "more than 0") + ("" if most == math.inf else f", at most {most}")
+    text = f"seconds as a number, {bounds}" + (", or None for no limit" if none else "")
 
     def check(value: Any) -> str | None:
         if value is None:
             return None if none else text
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return text
-        fits = math.isfinite(value) and value >= 0 and (zero or value > 0)
+        fits = math.isfinite(value) and 0 <= value <= most and (zero or value > 0)
         return None if fits else text
 
     return check
@@ -44,9 +48,12 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "scope": _one_of("auto", "process", "thread"),
     "max_age": _seconds(none=True),
     "idle_check": _seconds(),
-    "network_timeout": _seconds(zero=False),
-    "connect_timeout": _seconds(zero=False),
+    "network_timeout": _seconds(zero=False, most=_LONGEST_TIMEOUT),
+    "connect_timeout": _seconds(zero=False, most=_LONGEST_TIMEOUT),
+    "reset": _one_of("dirty", "always", "never"),
+    "reset_report": _one_of("log", "raise"),
     "prewarm": _one_of("auto", True, False),
+    "pooler": _one_of(None, "session", "transaction"),
     "application_name": _name,
 }
 
@@ -62,8 +69,14 @@ class Policy:
     :param idle_check: a connection that was idle for longer is pinged before it is used again.
     :param network_timeout: silence on TCP that counts as loss of the connection.
     :param connect_timeout: for one attempt to connect; libpq knows whole seconds, at least 2.
+    :param reset: make the session as good as new after a request: ``"dirty"`` where it left something
+        behind, ``"always"``, ``"never"``.
+    :param reset_report: what a request left behind is a line in the log, or, for tests, ``"raise"``:
+        closing its response raises :class:`LeakedStateError`.
     :param prewarm: open the pins when the application is wrapped: ``"auto"`` does so in a mod_wsgi
         daemon process with one request thread.
+    :param pooler: what stands between the worker and PostgreSQL; behind one in ``"transaction"`` mode
+        no session is warmed, watched or reset.
     :param application_name: shown in ``pg_stat_activity``, followed by mod_wsgi's process group and pid.
     :raises ValueError: an option's value is not allowed; the message names what is.
     """
@@ -73,7 +86,10 @@ class Policy:
     idle_check: float = 30.0
     network_timeout: float = 6.0
     connect_timeout: float = 4.0
+    reset: Literal["dirty", "always", "never"] = "dirty"
+    reset_report: Literal["log", "raise"] = "log"
     prewarm: bool | Literal["auto"] = "auto"
+    pooler: Literal["session", "transaction"] | None = None
     application_name: str = "wsgi_persist"
 
     def __post_init__(self) -> None:
@@ -97,6 +113,11 @@ class Policy:
                 raise ValueError(_unknown_option(key, known))
         return cls(**given)
 
+    @property
+    def watches(self) -> bool:
+        """Whether statements are watched for what they leave in the session."""
+        return self.reset != "never" and self.pooler != "transaction"
+
     def connection_defaults(self, worker: str) -> dict[str, Any]:
         """libpq parameters that bound silence and name the session.
 
@@ -114,9 +135,14 @@ class Policy:
             "keepalives_interval": max(1, int(silence / 6)),
             "keepalives_count": 3,
             "tcp_user_timeout": max(1, int(silence * 1000)),
-            # PostgreSQL cuts longer names off.
-            "application_name": f"{self.application_name}:{worker}"[:63],
+            "application_name": _shortened(f"{self.application_name}:{worker}"),
         }
+
+
+def _shortened(name: str) -> str:
+    """PostgreSQL cuts names off after 63 bytes, where the pid stands that tells workers apart."""
+    start, _, pid = name.rpartition(":")
+    return f"{start[: 62 - len(pid)]}:{pid}"
 
 
 def _unknown_option(key: object, known: list[str]) -> str:

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Hashable
 
 from wsgi_persist.pin import PinnedConnection
-from wsgi_persist.scope import Scope, leave_parent, stop_pins
+from wsgi_persist.scope import Scope, all_scopes, forget_scopes, stop_pins
 
 
 class _Local(threading.local):
@@ -16,19 +16,7 @@ class _Local(threading.local):
 
 
 _local = _Local()
-# A thread's scope is reachable from its thread alone, so that it ends with it; this is for stopping.
-_scopes: weakref.WeakSet[Scope] = weakref.WeakSet()
-_scopes_lock = threading.Lock()
-
-
-def _new_scope(kind: str) -> Scope:
-    scope = Scope(kind)
-    with _scopes_lock:
-        _scopes.add(scope)
-    return scope
-
-
-_process = _new_scope("process")
+_process = Scope("process")
 
 
 def process_scope() -> Scope:
@@ -39,7 +27,7 @@ def thread_scope() -> Scope:
     """The scope of the calling thread; its pins are closed when the thread ends."""
     scope = _local.scope
     if scope is None:
-        scope = _local.scope = _new_scope("thread")
+        scope = _local.scope = Scope("thread")
         weakref.finalize(scope, _end_thread, scope.pins, os.getpid()).atexit = False
     return scope
 
@@ -56,22 +44,17 @@ def stop_all() -> tuple[int, int]:
 
     :return: how many connections were closed, and how many scopes a request in flight will close.
     """
-    with _scopes_lock:
-        scopes = list(_scopes)
+    scopes = all_scopes()
     closed = sum(scope.stop() for scope in scopes)
     return closed, sum(scope.owner is not None for scope in scopes)
 
 
 def forget_all() -> None:
     """In a forked child: begin anew, without pins and outside any request."""
-    global _process, _scopes_lock
-    _scopes_lock = threading.Lock()  # a thread of the parent may have held it
-    for scope in list(_scopes):
-        scope.forget()
-    _scopes.clear()
-    leave_parent()
+    global _process
+    forget_scopes()
     _local.scope = None
-    _process = _new_scope("process")
+    _process = Scope("process")
 
 
 def _end_thread(pins: dict[Hashable, PinnedConnection], pid: int) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from _thread import get_ident
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+from wsgi_persist.boundary import Boundary, name_of
 from wsgi_persist.liveness import NEVER, Watch
-from wsgi_persist.pin import PinnedConnection, State
+from wsgi_persist.pin import Holder, PinnedConnection, State
 from wsgi_persist.policy import Policy
 
 logger = logging.getLogger("wsgi_persist.scope")
@@ -18,45 +20,21 @@ logger = logging.getLogger("wsgi_persist.scope")
 _NO_REQUEST: Mapping[str, Any] = {}
 
 
-class Boundary:
-    """What a request got on its way in; it leaves once, whoever closes its response.
-
-    :ivar scope: the scope whose pins the request may lease; None when it works without pins.
-    """
-
-    __slots__ = ("_suspended", "left", "scope")
-
-    def __init__(self, scope: Scope | None, suspended: Scope | None) -> None:
-        self.scope = scope
-        self.left = False
-        self._suspended = suspended
-
-    def closing(self) -> None:
-        """The application's own close() is about to run."""
-        if self.scope is not None:
-            self.scope.leaving = True
-
-    def leave(self) -> None:
-        if self.left:
-            return
-        self.left = True
-        if self.scope is not None:
-            self.scope.leave()
-        elif self._suspended is not None:
-            _local.held = self._suspended
-
-
 class Scope:
     """The pins that one process or one thread keeps.
 
     One request at a time is inside; while it is, its thread alone may touch the pins. Nobody ever
-    waits: who finds the boundary taken works without pins.
+    waits: who finds the boundary taken gets a scope of its own, which ends with the request.
 
+    :ivar kind: process, thread or request.
+    :ivar owner: the thread that is inside.
     :ivar now: the monotonic clock, read once when the present request came in.
     :ivar leaving: whether the present response is being closed.
     """
 
-    def __init__(self, kind: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, kind: str, clock: Callable[[], float] = time.monotonic, host: Scope | None = None
+    ) -> None:
         self.kind = kind
         self.owner: int | None = None
         self.now = 0.0
@@ -64,15 +42,28 @@ class Scope:
         self.pins: dict[Hashable, PinnedConnection] = {}
         self._clock = clock
         self._request = _NO_REQUEST
-        self._leased: list[PinnedConnection] = []
+        self._leased: list[tuple[PinnedConnection, Holder | None]] = []
         self._watch = Watch()
-        self._stopping = False
         self._boundary = threading.Lock()
+        self._stopping = False
+        self._host = host
+        self._guests = 0
+        self._leaves_later = False
+        with _all_lock:
+            _all.add(self)
+
+    def __str__(self) -> str:
+        """The present request, for the log."""
+        return name_of(self._request)
 
     def enter(self, environ: Mapping[str, Any]) -> Boundary:
         """A request comes in. Nothing is waited for; all well costs one poll and one clock reading."""
-        if self._stopping or not self._boundary.acquire(blocking=False):
-            return self._without_pins(environ)
+        if not self._boundary.acquire(blocking=False):
+            return self._beside(environ)
+        if self._stopping:
+            # A worker that ends may still get requests: what they open ends with them.
+            self._boundary.release()
+            return Scope("request", self._clock).enter(environ)
         try:
             self.owner = get_ident()
             self._request = environ
@@ -83,43 +74,41 @@ class Scope:
                 self._watch.examine(events)
             if now >= self._watch.look_at:
                 self._inspect(now)
+            return Boundary(self)
         except BaseException:
-            self.leave()
+            self._release()
             raise
-        return Boundary(self, None)
 
     def leave(self) -> None:
         """The response was closed: every lease ends, and the boundary is free on whatever path."""
+        if self._guests:
+            self._leaves_later = True  # a request on this thread may use what is leased here
+            return
+        leak = None
         try:
             while self._leased:
-                self._leased[-1].give_back(self.request)
+                leak = self._leased[-1][0].give_back(self) or leak
                 self._leased.pop()
         finally:
-            self._drop_interrupted()
-            self.owner = None
-            self.leaving = False
-            self._request = _NO_REQUEST
-            self._boundary.release()
-        if self._stopping:
-            self.stop()
+            try:
+                self._drop_interrupted()
+            finally:
+                self._release()
+                self._end()
+        if leak is not None:
+            raise leak
 
-    @property
-    def request(self) -> str:
-        """Method and path of the present request, for the log."""
-        return _name_of(self._request)
-
-    def lease(self, pin: PinnedConnection, holder: Any) -> Any:
+    def lease(self, pin: PinnedConnection, holder: Holder | None) -> Any:
         """The pin's live connection for the present request, or None when one must be opened."""
-        connection = pin.lease(holder, self.now)
-        if connection is not None:
-            self._leased.append(pin)
-        return connection
+        # First, so that whatever interrupts the lease is seen to at the end.
+        self._leased.append((pin, holder))
+        return pin.lease(holder, self.now)
 
     def pin(self, key: Hashable, name: str, policy: Policy) -> PinnedConnection:
         """The pin that this scope keeps under *key*, made on first use."""
         pin = self.pins.get(key)
         if pin is None:
-            pin = self.pins[key] = PinnedConnection(name, policy, self._watch)
+            pin = self.pins[key] = PinnedConnection(name, policy, self._watch, self._clock)
         return pin
 
     def close_idle(self, key: Hashable, serial: int, reason: str) -> None:
@@ -156,17 +145,39 @@ class Scope:
         for pin in self.pins.values():
             pin.forget()
 
-    def _without_pins(self, environ: Mapping[str, Any]) -> Boundary:
-        suspended = current()
-        _local.held = None
-        if not self._stopping:
-            logger.warning(
-                "%s works without pins: %s is still inside (a request within a request, or a "
-                "response that was not closed)",
-                _name_of(environ),
-                self.request,
-            )
-        return Boundary(None, suspended)
+    def _beside(self, environ: Mapping[str, Any]) -> Boundary:
+        """The boundary is taken: by this very request, if the application is wrapped twice."""
+        host = current()
+        if host is not None and environ is host._request:
+            return Boundary(host, left=True)
+        logger.warning(
+            "%s gets connections of its own: %s is still inside (a request within a request, or a "
+            "response that was not closed)",
+            name_of(environ),
+            self,
+        )
+        if host is not None:
+            host._guests += 1
+        return Scope("request", self._clock, host).enter(environ)
+
+    def _guest_leaves(self) -> None:
+        _local.held = self
+        self._guests -= 1
+        if self._leaves_later and not self._guests:
+            self._leaves_later = False
+            self.leave()
+
+    def _end(self) -> None:
+        if self._stopping or self.kind == "request":
+            self.stop()
+        if self._host is not None:
+            self._host._guest_leaves()
+
+    def _release(self) -> None:
+        self.owner = None
+        self.leaving = False
+        self._request = _NO_REQUEST
+        self._boundary.release()
 
     def _inspect(self, now: float) -> None:
         looks = [pin.inspect(now) for pin in self.pins.values()]
@@ -175,32 +186,8 @@ class Scope:
     def _drop_interrupted(self) -> None:
         """Reached with leases only when ending one raised, as a timeout injected by the server does."""
         while self._leased:
-            pin = self._leased.pop()
-            if pin.state is State.LEASED:
-                pin.drop(f"interrupted at the end of {self.request}")
-
-
-def _name_of(environ: Mapping[str, Any]) -> str:
-    method, script, path = (environ.get(key, "") for key in ("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO"))
-    return f"{method} {script + path!r}"  # quoted: a visitor chooses it
-
-
-class _Local(threading.local):
-    held: Scope | None = None  # whose boundary this thread holds
-
-
-_local = _Local()
-
-
-def current() -> Scope | None:
-    """The scope whose boundary the calling thread holds: None outside a request."""
-    held = _local.held
-    return held if held is not None and held.owner == get_ident() else None
-
-
-def leave_parent() -> None:
-    """In a forked child: this thread is no longer in the request that its parent serves."""
-    _local.held = None
+            pin, holder = self._leased.pop()
+            pin.abandon(holder, f"interrupted at the end of {self}")
 
 
 def stop_pins(pins: dict[Hashable, PinnedConnection]) -> int:
@@ -211,3 +198,34 @@ def stop_pins(pins: dict[Hashable, PinnedConnection]) -> int:
         if pin.state not in (State.STOPPED, State.FORGOTTEN):
             pin.stop()
     return closed
+
+
+class _Local(threading.local):
+    held: Scope | None = None  # whose boundary this thread holds
+
+
+_local = _Local()
+# A thread's scope is reachable from its thread alone, so that it ends with it; this is for stopping.
+_all: weakref.WeakSet[Scope] = weakref.WeakSet()
+_all_lock = threading.Lock()
+
+
+def current() -> Scope | None:
+    """The scope whose boundary the calling thread holds: None outside a request."""
+    held = _local.held
+    return held if held is not None and held.owner == get_ident() else None
+
+
+def all_scopes() -> list[Scope]:
+    with _all_lock:
+        return list(_all)
+
+
+def forget_scopes() -> None:
+    """In a forked child: every scope belongs to the parent, and this thread is in no request."""
+    global _all_lock
+    _all_lock = threading.Lock()  # a thread of the parent may have held it
+    for scope in list(_all):
+        scope.forget()
+    _all.clear()
+    _local.held = None

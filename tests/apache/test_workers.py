@@ -122,6 +122,17 @@ def test_request_in_flight_at_the_stop_is_finished(apache: StartApache, server: 
     assert abandoned(server) == before
 
 
+def test_request_interrupted_at_any_bytecode(apache: StartApache, server: Server) -> None:
+    """mod_wsgi raises RequestTimeout, a BaseException, wherever the request's thread is."""
+    running = apache(options="request-timeout=1 interrupt-timeout=5")
+    for number in range(5):
+        answer = get(running.port, f"/query-for-ever/?note={number}")
+        assert answer.status in (500, 504)
+        assert get(running.port, "/sql/?sql=SELECT 42").text == "42"
+        assert get(running.port, f"/write/?note=after {number}").status == 200
+    assert server("SELECT note FROM entry ORDER BY id") == [(f"after {number}",) for number in range(5)]
+
+
 def test_restart_leaves_no_backend_behind(apache: StartApache, server: Server) -> None:
     before = abandoned(server)
     running = apache(processes=2)

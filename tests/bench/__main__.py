@@ -22,8 +22,9 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 from tools.postgres import Cluster
-from wsgi_persist import PersistMiddleware, Pin
+from wsgi_persist import PersistMiddleware, Pin, Policy
 from wsgi_persist.registry import process_scope
+from wsgi_persist.sql import Classifier
 
 Application = Callable[..., Iterable[bytes]]
 QUICK = bool(os.environ.get("QUICK"))
@@ -128,6 +129,47 @@ def measure(driver: ModuleType, cluster: Cluster) -> list[str]:
     ]
 
 
+def measure_statements(driver: ModuleType, cluster: Cluster) -> list[str]:
+    """What watching costs a statement whose text was seen before, beside a connection without it."""
+    kept = {
+        reset: Pin(lambda: driver.connect(**cluster.dsn()), policy=Policy(reset=reset), name=reset)
+        for reset in ("never", "dirty")
+    }
+    boundary = process_scope().enter({})
+    cursors = {reset: pin.connection.cursor() for reset, pin in kept.items()}
+
+    def sent(reset: str) -> float:
+        return microseconds(lambda: send(cursors[reset], REQUESTS), REQUESTS)
+
+    costs = [sent("dirty") - sent("never") for _ in range(ROUNDS * PAIRS)]
+    for cursor in cursors.values():
+        cursor.close()
+    boundary.leave()
+    return [f"{driver.__name__:9} a statement seen before  {median(costs):8.2f} us"]
+
+
+def send(cursor: Any, times: int) -> None:
+    for _ in range(times):
+        cursor.execute("SELECT 1")
+
+
+def measure_scanner() -> list[str]:
+    select = (
+        'SELECT "a"."id", "a"."name", "a"."at" FROM "a" WHERE ("a"."id" = %s AND "a"."name" = %s) LIMIT 21'
+    )
+    insert = "INSERT INTO a (b, c, d) VALUES " + ", ".join(["(%s, %s, %s)"] * 2000)
+
+    def first_sight(sql: str, times: int) -> float:
+        texts = [f"{sql} -- {number}" for number in range(times)]
+        classify = Classifier()
+        return median(microseconds(lambda text=text: classify(text), 1) for text in texts)
+
+    return [
+        f"first sight of a SELECT of {len(select)} characters {first_sight(select, 900):8.1f} us",
+        f"first sight of an INSERT of 2,000 rows   {first_sight(insert, 50):8.1f} us",
+    ]
+
+
 def select_one(connection: Any, times: int) -> None:
     with connection.cursor() as cursor:
         for _ in range(times):
@@ -180,6 +222,8 @@ def main() -> None:
         cluster = Cluster(root / "data").create().start()
         stack.callback(cluster.destroy)
         lines = [line for driver in (psycopg2, psycopg) for line in measure(driver, cluster)]
+        lines += [line for driver in (psycopg2, psycopg) for line in measure_statements(driver, cluster)]
+        lines += measure_scanner()
         print("beyond the bare application, for each request (median of paired differences):")
         print("\n".join(lines))
         for pins in (1, 8):

@@ -133,13 +133,13 @@ def test_threads_of_a_view_get_connections_of_their_own(site: TestApp, server: S
     assert eventually(server.backends, [found["request"]])
 
 
-def test_nested_request_works_without_pins(
+def test_nested_request_gets_connections_of_its_own(
     site: TestApp, pid_of: Callable[[], int], caplog: pytest.LogCaptureFixture
 ) -> None:
     before = pid_of()
     found = site.get("/nested/").json
     assert found["outer"] == before != found["inner"]
-    assert "works without pins" in caplog.text
+    assert "gets connections of its own" in caplog.text
     assert pid_of() == before
 
 

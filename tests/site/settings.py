@@ -42,3 +42,4 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "loggers": {"wsgi_persist": {"handlers": ["stderr"], "level": "DEBUG", "propagate": True}},
 }
+globals().update(json.loads(os.environ.get("SITE_SETTINGS", "{}")))

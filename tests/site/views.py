@@ -54,6 +54,46 @@ def sql(request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(scalar(request.GET["sql"])))
 
 
+def run(request: HttpRequest) -> HttpResponse:
+    """Every statement that is given, in autocommit."""
+    for statement in request.GET.getlist("sql"):
+        scalar(statement)
+    return HttpResponse(str(backend()))
+
+
+def held_cursor(request: HttpRequest) -> HttpResponse:
+    """A server-side cursor WITH HOLD, as QuerySet.iterator() opens, that nobody closes."""
+    cursor = connection.chunked_cursor()
+    cursor.execute("SELECT n FROM generate_series(1, 1000) n")
+    cursor.fetchone()
+    if "close" in request.GET:
+        cursor.close()
+    else:
+        _abandoned.append(cursor)
+    return HttpResponse("held")
+
+
+_abandoned: list[Any] = []
+
+
+def session(request: HttpRequest) -> HttpResponse:
+    """All that can be seen of the session."""
+    return JsonResponse({name: str(scalar(f"SELECT ({query})::text")) for name, query in VISIBLE.items()})
+
+
+VISIBLE = {
+    "settings": """SELECT array_agg((name, setting) ORDER BY name) FROM pg_settings
+                   WHERE source = 'session' OR name IN ('TimeZone', 'search_path', 'statement_timeout')""",
+    "role": "current_user || session_user || current_setting('role')",
+    "temporary": "SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()",
+    "advisory": "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+    "channels": "SELECT count(*) FROM pg_listening_channels()",
+    "prepared": "SELECT count(*) FROM pg_prepared_statements WHERE from_sql",
+    "cursors": "SELECT count(*) FROM pg_cursors WHERE is_holdable",
+    "custom": "coalesce(current_setting('my.tenant', true), 'null')",
+}
+
+
 def write(request: HttpRequest) -> HttpResponse:
     using = request.GET.get("using", "default")
     scalar("INSERT INTO entry (note) VALUES (%s)", [request.GET["note"]], using)
@@ -120,6 +160,16 @@ def write_slowly(request: HttpRequest) -> HttpResponse:
     with transaction.atomic():
         scalar("SELECT pg_sleep(1)")
         return write(request)
+
+
+def query_for_ever(request: HttpRequest) -> HttpResponse:
+    """Short queries in a transaction until somebody stops it."""
+    with transaction.atomic():
+        write(request)
+        give_up = time.monotonic() + 20
+        while time.monotonic() < give_up:
+            scalar("SELECT count(*) FROM generate_series(1, 500)")
+    return HttpResponse("nobody stopped it")
 
 
 def stream(request: HttpRequest) -> HttpResponse:
@@ -233,7 +283,8 @@ def busy(request: HttpRequest) -> HttpResponse:
 
 
 _VIEWS: list[Callable[..., HttpResponse]] = [
-    plain, pid, three, aliases, databases, process, sql, write, write_slowly, write_in_atomic,
+    plain, pid, three, aliases, databases, process, sql, run, held_cursor, session,
+    write, write_slowly, write_in_atomic, query_for_ever,
     manual_transaction, raw_begin, raw_begin_failed, on_commit_lost, fail, close, close_before_use,
     sleep, stream, stream_from_cursor, file, file_sent_by_server, threads, fork, fork_and_query, nested, busy,
 ]  # fmt: skip

@@ -185,6 +185,15 @@ def test_start_response_is_passed_on_with_exc_info_and_write() -> None:
     assert written == [b"written"]
 
 
+def test_result_that_fails_when_looked_at_ends_the_request() -> None:
+    class Lazy:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("not ready")
+
+    with pytest.raises(RuntimeError, match="not ready"):
+        PersistMiddleware(ok(Lazy()))(environ(), start_response)
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_validator_around_and_inside(method: str) -> None:
     def app(environ: Any, start_response: Any) -> Any:
@@ -306,7 +315,7 @@ class TestScope:
         ({"app": None}, r"None is not callable: give the WSGI application"),
         ({"app": "myapp.wsgi"}, r"'myapp.wsgi' is not callable"),
         ({"app": PersistMiddleware(ok([]))}, r"wrapped in PersistMiddleware already"),
-        ({"pins": [object()]}, r"in pins is not a Pin: give wsgi_persist.Pin\(connect\)"),
+        ({"pins": [object()]}, r"a object in pins is not a Pin: give wsgi_persist.Pin\(connect\)"),
         ({"pins": Pin(list)}, r"is one pin: give a list"),
         ({"pins": 7}, r"not iterable"),
         ({"policy": {"scope": "auto"}}, r"is not a Policy: give wsgi_persist.Policy"),
@@ -318,7 +327,7 @@ def test_wrong_arguments_are_refused_at_once(arguments: dict[str, Any], message:
 
 
 def test_wrong_pin_arguments() -> None:
-    with pytest.raises(TypeError, match="connect='dbname=x' is not callable: give a function"):
-        Pin("dbname=x")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="connect is a str, which is not callable: give a function"):
+        Pin("dbname=x password=secret")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="is not a Policy"):
         Pin(list, policy={})  # type: ignore[arg-type]

@@ -25,6 +25,10 @@ from wsgi_persist import Policy
         ("network_timeout", 0, "more than 0"),
         ("connect_timeout", 0.0, "more than 0"),
         ("connect_timeout", "4", "more than 0"),
+        ("network_timeout", 30 * 86400, "at most 2000000"),
+        ("reset", "sometimes", "one of 'dirty', 'always', 'never'"),
+        ("reset_report", True, "one of 'log', 'raise'"),
+        ("pooler", "pgbouncer", "one of None, 'session', 'transaction'"),
         ("prewarm", "yes", "one of 'auto', True, False"),
         ("prewarm", 1, "one of 'auto', True, False"),
         ("application_name", "", "a non-empty string"),
@@ -59,7 +63,10 @@ def test_defaults() -> None:
         idle_check=30.0,
         network_timeout=6.0,
         connect_timeout=4.0,
+        reset="dirty",
+        reset_report="log",
         prewarm="auto",
+        pooler=None,
         application_name="wsgi_persist",
     )
 
@@ -87,5 +94,5 @@ def test_connection_defaults_hold_to_what_libpq_knows() -> None:
     assert found["connect_timeout"] == 2
     assert found["keepalives_idle"] == found["keepalives_interval"] == 1
     assert found["tcp_user_timeout"] == 100
-    assert len(found["application_name"]) == 63
+    assert found["application_name"] == "n" * 61 + ":7"
     assert Policy(connect_timeout=4.2).connection_defaults("7")["connect_timeout"] == 5

@@ -37,7 +37,7 @@ def use(scope: Scope) -> Callable[..., PinnedConnection]:
     """Lease the pin inside a request, opening a connection if there is none."""
 
     def use(connection: FakeConnection | None = None, **policy: Any) -> PinnedConnection:
-        pin = scope.pin("key", "name", Policy(**policy))
+        pin = scope.pin("key", "name", Policy(reset="never", **policy))
         if scope.lease(pin, None) is None:
             pin.hold(connection or FakeConnection(), "settings", scope.now)
             assert scope.lease(pin, None) is pin.connection
@@ -89,9 +89,12 @@ def test_request_is_current_on_its_own_thread_only(scope: Scope) -> None:
 def test_taken_boundary_is_never_waited_for(scope: Scope, caplog: pytest.LogCaptureFixture) -> None:
     outer = scope.enter(REQUEST)
     inner = scope.enter({"REQUEST_METHOD": "GET", "PATH_INFO": "/inner"})
-    assert inner.scope is None
-    assert current() is None
-    assert "GET '/inner' works without pins: GET '/app/page\\r\\nfaked line' is still inside" in caplog.text
+    assert inner.scope is not scope
+    assert current() is inner.scope
+    assert (
+        "GET '/inner' gets connections of its own: GET '/app/page\\r\\nfaked line' is still inside"
+        in caplog.text
+    )
     inner.leave()
     assert current() is scope
     outer.leave()
@@ -99,11 +102,47 @@ def test_taken_boundary_is_never_waited_for(scope: Scope, caplog: pytest.LogCapt
     assert current() is None
 
 
-def test_outer_request_that_ends_first_stays_ended(scope: Scope) -> None:
-    outer, inner = scope.enter(REQUEST), scope.enter(REQUEST)
+def test_outer_request_lasts_while_one_inside_it_may_use_its_leases(scope: Scope, use: Any) -> None:
+    """A response that is collected late must not end a lease under the next request."""
+    outer = scope.enter(REQUEST)
+    pin = use()
+    inner = scope.enter({**REQUEST})
     outer.leave()
+    assert pin.state is State.LEASED
     inner.leave()
+    assert pin.state is State.OPEN
     assert current() is None
+    assert visit(scope, use) is pin
+
+
+def test_wrapped_twice_is_one_request(scope: Scope, caplog: pytest.LogCaptureFixture) -> None:
+    environ = {**REQUEST}
+    outer = scope.enter(environ)
+    inner = scope.enter(environ)
+    assert inner.scope is scope
+    inner.leave()
+    assert current() is scope
+    outer.leave()
+    assert not caplog.records
+
+
+def test_request_beside_another_has_pins_that_end_with_it(scope: Scope) -> None:
+    outer = scope.enter(REQUEST)
+    inner = scope.enter({**REQUEST})
+    pin = inner.scope.pin("key", "name", Policy(reset="never"))
+    connection = FakeConnection()
+    pin.hold(connection, None, 0.0)
+    inner.scope.lease(pin, None)
+    inner.leave()
+    assert connection.closed == 1
+    assert current() is scope
+    outer.leave()
+
+
+def test_boundary_that_nobody_left(scope: Scope, caplog: pytest.LogCaptureFixture) -> None:
+    scope.enter(REQUEST)
+    assert scope.owner is None
+    assert "thrown away without close()" in caplog.text
 
 
 def test_response_closed_by_another_thread_frees_the_boundary(scope: Scope, use: Any) -> None:
@@ -176,6 +215,34 @@ def test_timeout_injected_while_leaving_frees_the_boundary(scope: Scope, use: An
     assert visit(scope, use).state is State.OPEN
 
 
+def test_interrupted_holder_lets_go(scope: Scope, use: Any) -> None:
+    """The timeout came before the holder could, and its wrapper must not keep a dropped pin."""
+    detached: list[str] = []
+
+    class Holder:
+        def detach(self) -> None:
+            detached.append("detached")
+            if len(detached) == 1:
+                raise KeyboardInterrupt
+
+    boundary = scope.enter(REQUEST)
+    pin = use()
+    scope._leased[-1] = (pin, Holder())
+    pin.holder = scope._leased[-1][1]
+    with pytest.raises(KeyboardInterrupt):
+        boundary.leave()
+    assert detached == ["detached", "detached"]
+    assert pin.state is State.EMPTY
+
+
+def test_forgotten_pin_spares_the_file_that_has_its_number(scope: Scope, use: Any, monkeypatch: Any) -> None:
+    pin = visit(scope, use)
+    monkeypatch.setattr("wsgi_persist.pin.neutralise", lambda fd: pytest.fail("another's file"))
+    monkeypatch.setattr(pin.connection, "fileno", lambda: -1)
+    pin.forget()
+    assert pin.state is State.FORGOTTEN
+
+
 def test_error_in_the_check_frees_the_boundary(scope: Scope, use: Any, monkeypatch: Any) -> None:
     pin = visit(scope, use)
     pin.connection.server_sends()
@@ -190,12 +257,9 @@ def test_error_in_the_check_frees_the_boundary(scope: Scope, use: Any, monkeypat
 def test_readable_socket_is_examined_not_trusted(scope: Scope, use: Any) -> None:
     pin = visit(scope, use)
     first = pin.connection
-    first.server_sends()
-    visit(scope)
-    assert (pin.state, first.said) == (State.OPEN, ["poll"])
     first.server_sends("WARNING:  mind the gap")
     visit(scope)
-    assert first.said == ["poll", "poll", "SELECT 1"]
+    assert (pin.state, first.said) == (State.OPEN, ["poll", "SELECT 1"])
     assert first.notices == ["WARNING:  mind the gap"], "the application's own list"
     first.server_sends("FATAL:  terminating connection due to administrator command")
     visit(scope)
@@ -229,6 +293,14 @@ def test_idle_connection_is_pinged_by_a_request_that_uses_it(scope: Scope, use: 
     assert pin.connection.said == ["SELECT 1"]
 
 
+def test_idle_connection_is_pinged_every_time(scope: Scope, use: Any, clock: Clock) -> None:
+    pin = visit(scope, lambda: use(max_age=None))
+    for _ in range(3):
+        clock.now += 31
+        visit(scope, use)
+    assert pin.connection.said == ["SELECT 1"] * 3
+
+
 def test_ping_that_fails_is_a_reconnect(scope: Scope, use: Any, clock: Clock) -> None:
     pin = visit(scope, use)
     pin.connection.fails = {"SELECT 1"}
@@ -260,7 +332,9 @@ def test_stop_closes_what_is_idle_and_refuses_no_request(scope: Scope, use: Any)
     assert scope.stop() == 1
     assert (pin.state, connection.closed) == (State.STOPPED, 1)
     assert scope.stop() == 0
-    assert scope.enter(REQUEST).scope is None
+    late = scope.enter(REQUEST)
+    assert late.scope is not scope
+    late.leave()
 
 
 def test_stop_leaves_the_request_in_flight_to_its_own_boundary(scope: Scope, use: Any) -> None:
@@ -320,7 +394,7 @@ def test_thread_that_ends_closes_its_pins() -> None:
         scope = registry.thread_scope()
         assert registry.thread_scope() is scope
         boundary = scope.enter(REQUEST)
-        pin = scope.pin("key", "name", Policy())
+        pin = scope.pin("key", "name", Policy(reset="never"))
         kept.append(FakeConnection())
         pin.hold(kept[0], None, scope.now)
         scope.lease(pin, None)

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
-from django.db.backends.postgresql.psycopg_any import IsolationLevel
+from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
 from django.db.backends.signals import connection_created
 
 from wsgi_persist.backends.options import policy_of
 from wsgi_persist.drivers import IDLE, driver_of
+from wsgi_persist.drivers.psycopg2 import watchable
 from wsgi_persist.lifecycle import worker_name
 from wsgi_persist.pin import PinnedConnection, State
 from wsgi_persist.policy import Policy
@@ -31,12 +32,9 @@ _CONNECTS_WITH = ("NAME", "USER", "PASSWORD", "HOST", "PORT", "AUTOCOMMIT", "OPT
 
 
 class PersistMixin(Base):
-    """A wrapper that leases its alias's pin while its thread serves a request, and is stock otherwise.
+    """A wrapper that leases its alias's pin while its thread serves a request, and is stock otherwise."""
 
-    :ivar persist_policy: the alias's validated options.
-    """
-
-    persist_policy = Policy()
+    persist_policy = Policy()  # the alias's validated options
     _pin: PinnedConnection | None = None  # leased
     _introduced = 0  # serial of the pinned connection that was last announced with this wrapper
     _spares_pin = False  # while close() is not the application's
@@ -51,7 +49,11 @@ class PersistMixin(Base):
     def get_connection_params(self) -> dict[str, Any]:
         params = super().get_connection_params()
         params.pop("persist", None)
-        if self._pin is None or "service" in params:
+        if self._pin is None:
+            return params
+        if not is_psycopg3 and self.persist_policy.watches:
+            params["connection_factory"] = watchable(params.get("connection_factory"))
+        if "service" in params:
             return params
         return {**self.persist_policy.connection_defaults(worker_name()), **params}
 
@@ -67,10 +69,24 @@ class PersistMixin(Base):
         else:
             self._adopt(pin, connection)
 
-    def ensure_connection(self) -> None:
+    def create_cursor(self, name: str | None = None) -> Any:
+        cursor = super().create_cursor(name)
+        if name and self._pin is not None and self._pin.session is not None:
+            # Django makes those of psycopg 3 itself, not by the connection's factory.
+            self._pin.session.adopt(cursor)
+        return cursor
+
+    # Django calls these two before each cursor and each transaction. ensure_connection() stays the
+    # stock one: instrumentation puts another in its place on the base class.
+    def close_if_health_check_failed(self) -> None:
         if self._pin is None and self.connection is not None:
             self._make_way_for_pin()
-        super().ensure_connection()
+        super().close_if_health_check_failed()
+
+    def get_autocommit(self) -> bool:
+        if self._pin is None and self.connection is not None:
+            self._make_way_for_pin()
+        return bool(super().get_autocommit())
 
     @contextmanager
     def temporary_connection(self) -> Iterator[Any]:
@@ -82,6 +98,7 @@ class PersistMixin(Base):
 
     def warm_up(self) -> None:
         """Open the pin, inside a boundary, before the first request."""
+        self.close_if_health_check_failed()
         self.ensure_connection()
 
     def _pin_in(self, scope: Scope) -> PinnedConnection | None:
@@ -117,10 +134,10 @@ class PersistMixin(Base):
         try:
             super().connect()
             pin.hold(self.connection, self._made_for(), scope.now)
+            scope.lease(pin, self)
         except BaseException:
             self._pin = None
             raise
-        scope.lease(pin, self)
         self._introduced = pin.serial
 
     def _adopt(self, pin: PinnedConnection, connection: Any) -> None:
@@ -142,13 +159,16 @@ class PersistMixin(Base):
         scope = current()
         if scope is None or not self._is_the_alias():
             return
+        pin = scope.pins.get(self.alias)
+        if pin is not None and pin.state is State.LEASED:
+            return  # by a wrapper that had this alias before
         busy = self.in_atomic_block or self.allow_thread_sharing or not self._is_idle()
         if not self._said_that_it_stays:
             self._said_that_it_stays = busy
             logger.info(
                 "alias %r: a connection opened before %s %s",
                 self.alias,
-                scope.request,
+                scope,
                 "stays in use: it is in a transaction or shared" if busy else "was closed",
             )
         if not busy:
@@ -167,6 +187,10 @@ class PersistMixin(Base):
         self._pin = None
         self.connection = None
         self._come_to_rest()
+        if type(self).close is not PersistMixin.close:
+            self._close_without_connection()
+
+    def _close_without_connection(self) -> None:
         self.inc_thread_sharing()  # a response may be closed by another thread than the request's
         try:
             with self._sparing_pin():
@@ -221,6 +245,6 @@ class PersistMixin(Base):
             pin.drop("closed by the application")
 
     def _close_idle_pin(self) -> None:
-        """Closing means closing (a test database is about to be dropped), also after the request."""
+        """Closing means closing, also after the request: a test database is about to be dropped."""
         if self._introduced and self._is_the_alias():
             close_idle(self.alias, self._introduced, "closed by the application")

@@ -6,26 +6,39 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 
 from wsgi_persist.policy import Policy
 
 
 def policy_of(alias: str, settings: Mapping[str, Any]) -> Policy:
-    """The policy in ``OPTIONS["persist"]``; a CONN_MAX_AGE above 0 serves where max_age is not given.
+    """The policy in ``OPTIONS["persist"]``. Where they are not given, a CONN_MAX_AGE above 0 serves for
+    max_age, and DISABLE_SERVER_SIDE_CURSORS means a pooler in transaction mode.
 
     :raises ImproperlyConfigured: names the alias, the option, its value and what is allowed.
     """
     options = settings.get("OPTIONS") or {}
-    if options.get("pool"):
+    # A wrapper under a name of its own (a copy in a test) never meets a pin: it is the stock one.
+    if options.get("pool") and alias in connections.settings:
         raise ImproperlyConfigured(
             f"DATABASES[{alias!r}]: OPTIONS['pool'] cannot stand beside wsgi_persist, which keeps "
             f"one connection: remove 'pool', or use ENGINE 'django.db.backends.postgresql'"
         )
     given = options.get("persist", {})
-    age = settings.get("CONN_MAX_AGE")
     try:
-        if age and isinstance(given, Mapping):
-            given = {"max_age": age, **given}
+        if isinstance(given, Mapping):
+            given = {**_implied(settings), **given}
         return Policy.from_mapping(given)
     except (TypeError, ValueError) as error:
         raise ImproperlyConfigured(f"DATABASES[{alias!r}]['OPTIONS']['persist']: {error}") from error
+
+
+def _implied(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What Django's own settings say where the options do not."""
+    implied: dict[str, Any] = {}
+    if age := settings.get("CONN_MAX_AGE"):
+        implied["max_age"] = age
+    if settings.get("DISABLE_SERVER_SIDE_CURSORS"):
+        # Django's documented setting for a pooler in transaction mode.
+        implied["pooler"] = "transaction"
+    return implied

@@ -1,0 +1,370 @@
+"""No session state crosses requests, and a clean request costs nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from webtest import TestApp
+
+from tests.conftest import DRIVER, Server
+from tests.integration.test_request import extra_view
+from wsgi_persist import LeakedStateError, registry
+
+# What a request leaves, and whether a reset undoes it (else the connection is closed).
+KINDS = {
+    "SET": (["SET statement_timeout = 12345"], True),
+    "set_config": (["SELECT set_config('search_path', 'pg_catalog', false)"], True),
+    "SET TIME ZONE": (["SET TIME ZONE 'Asia/Tokyo'"], True),
+    "temporary table": (["CREATE TEMPORARY TABLE left_behind (id int)"], True),
+    "advisory lock": (["SELECT pg_advisory_lock(42)"], True),
+    "LISTEN": (["LISTEN news"], True),
+    "PREPARE": (["PREPARE left_behind AS SELECT 1"], True),
+    "SET ROLE": (["SET ROLE reader"], True),
+    "DECLARE WITH HOLD": (["DECLARE left_behind CURSOR WITH HOLD FOR SELECT 1"], True),
+    "function": (["SELECT sets_something()"], True),
+    "DO": (["DO $$ BEGIN PERFORM set_config('work_mem', '1234kB', false); END $$"], True),
+    "custom setting": (["SET my.tenant = 'one'"], False),
+    "setseed": (["SELECT setseed(0.5)"], False),
+    "two": (["SET statement_timeout = 12345; LISTEN news", "SELECT pg_advisory_lock_shared(1)"], True),
+}
+CLEAN = [
+    "SELECT 1",
+    "SELECT lower('SET x = 1'), 'LISTEN a'",
+    "SET LOCAL statement_timeout = 1000",
+    "SELECT set_config('search_path', 'public', true)",
+    "SELECT pg_advisory_xact_lock(1)",
+    "INSERT INTO entry (note) VALUES ('CREATE TEMP TABLE t')",
+    "WITH t(a) AS (SELECT 1) SELECT a FROM t",
+]
+
+
+@pytest.fixture(autouse=True)
+def reader(server: Server) -> None:
+    server("DROP ROLE IF EXISTS reader")
+    server("CREATE ROLE reader")
+    server(
+        "CREATE OR REPLACE FUNCTION sets_something() RETURNS void LANGUAGE sql AS "
+        "$$ SELECT set_config('work_mem', '4321kB', false) $$"
+    )
+
+
+@pytest.fixture(params=[False, True], ids=["process", "thread"])
+def client(request: pytest.FixtureRequest, site: TestApp) -> TestApp:
+    """The site in either scope."""
+    site.extra_environ["wsgi.multithread"] = request.param
+    return site
+
+
+def run(client: TestApp, statements: list[str]) -> int:
+    return int(client.get("/run/?" + urlencode([("sql", statement) for statement in statements])).text)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_next_request_finds_a_new_session(kind: str, client: TestApp, server: Server) -> None:
+    statements, resettable = KINDS[kind]
+    new = client.get("/session/").json
+    before = int(client.get("/pid/").text)
+    server.mark()
+    assert run(client, statements) == before
+    sent = server.statements()
+    assert client.get("/session/").json == new
+    after = int(client.get("/pid/").text)
+    assert (after == before) is resettable
+    extra = [statement for statement in sent if statement.startswith("CLOSE ALL")]
+    assert len(extra) == resettable, "one round trip more, or none and a new connection"
+
+
+@pytest.mark.parametrize("statement", CLEAN)
+def test_clean_request_costs_nothing(statement: str, site: TestApp, server: Server) -> None:
+    pid = int(site.get("/pid/").text)
+    server.mark()
+    assert run(site, [statement]) == pid
+    assert server.statements() == [statement, "SELECT pg_backend_pid()"]
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_server_side_cursor(closed: bool, client: TestApp, server: Server) -> None:
+    new = client.get("/session/").json
+    server.mark()
+    client.get("/held-cursor/?close" if closed else "/held-cursor/")
+    resets = [statement for statement in server.statements() if statement.startswith("CLOSE ALL")]
+    assert len(resets) == (not closed)
+    assert client.get("/session/").json == new
+
+
+def test_what_django_set_is_restored(site: TestApp, server: Server) -> None:
+    zone = site.get("/sql/?sql=SHOW TimeZone").text
+    assert zone == "UTC"
+    run(site, ["SET TIME ZONE 'Asia/Tokyo'"])
+    assert site.get("/sql/?sql=SHOW TimeZone").text == "UTC"
+    run(site, ["DISCARD ALL"])
+    assert site.get("/sql/?sql=SHOW TimeZone").text == "UTC"
+
+
+def test_what_receivers_set_is_the_baseline(site: TestApp, server: Server) -> None:
+    from django.db.backends.signals import connection_created
+
+    def receiver(connection: Any, **kwargs: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET search_path = public, pg_catalog")
+            cursor.execute("SET ROLE reader")
+
+    connection_created.connect(receiver)
+    try:
+        server.mark()
+        baseline = site.get("/session/").json
+        assert "reader" in baseline["role"]
+        assert "CLOSE ALL" not in "".join(server.statements()), "no reset after the first request"
+        run(site, ["SET search_path = pg_catalog", "SET ROLE NONE", "SET my_unknown.x = 1"][:2])
+        assert site.get("/session/").json == baseline
+    finally:
+        connection_created.disconnect(receiver)
+
+
+def test_temporary_table_of_a_receiver_is_never_discarded(site: TestApp, server: Server) -> None:
+    """No SQL restores it, so a session that a request has changed is closed."""
+    from django.db.backends.signals import connection_created
+
+    def receiver(connection: Any, **kwargs: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TEMPORARY TABLE scratch (id int)")
+
+    connection_created.connect(receiver)
+    try:
+        before = int(site.get("/pid/").text)
+        assert site.get("/sql/?sql=SELECT count(*) FROM scratch").text == "0"
+        assert int(site.get("/pid/").text) == before
+        run(site, ["SET statement_timeout = 1000"])
+        assert site.get("/sql/?sql=SELECT count(*) FROM scratch").text == "0"
+        assert int(site.get("/pid/").text) != before
+    finally:
+        connection_created.disconnect(receiver)
+
+
+def test_drivers_own_cursor_is_watched(site: TestApp, server: Server) -> None:
+    from django.db import connection
+
+    from tests.site import views
+
+    def view(request: Any) -> Any:
+        connection.ensure_connection()
+        connection.connection.cursor().execute("SET statement_timeout = 12345")
+        return views.HttpResponse("done")
+
+    new = site.get("/session/").json
+    with extra_view(view):
+        site.get("/extra/")
+    assert site.get("/session/").json == new
+
+
+def test_cursor_of_a_class_that_the_application_names(site: TestApp, driver: Any) -> None:
+    from django.db import connection
+
+    from tests.site import views
+
+    def view(request: Any) -> Any:
+        connection.ensure_connection()
+        if driver.__name__ == "psycopg2":
+            from psycopg2.extras import RealDictCursor
+
+            cursor = connection.connection.cursor(cursor_factory=RealDictCursor)
+        else:
+            from psycopg.rows import dict_row
+
+            cursor = connection.connection.cursor(row_factory=dict_row)
+        cursor.execute("SET statement_timeout = 12345")
+        cursor.execute("SELECT 1 AS one")
+        assert dict(cursor.fetchone()) == {"one": 1}
+        return views.HttpResponse("done")
+
+    new = site.get("/session/").json
+    with extra_view(view):
+        site.get("/extra/")
+    assert site.get("/session/").json == new
+
+
+CHANGES: dict[str, dict[str, Callable[[Any], None]]] = {
+    "psycopg2": {
+        "isolation_level": lambda connection: setattr(connection, "isolation_level", 3),
+        "readonly": lambda connection: setattr(connection, "readonly", True),
+        "cursor_factory": lambda connection: setattr(connection, "cursor_factory", None),
+    },
+    "psycopg": {
+        "isolation_level": lambda connection: connection.set_isolation_level(3),
+        "readonly": lambda connection: connection.set_read_only(True),
+        "row_factory": lambda connection: setattr(connection, "row_factory", lambda cursor: tuple),
+        "prepare_threshold": lambda connection: setattr(connection, "prepare_threshold", 3),
+        "adapters": lambda connection: connection.adapters.register_loader(
+            "int4", __import__("psycopg").types.string.TextLoader
+        ),
+    },
+}
+
+
+def test_changed_driver_attribute_ends_the_connection(site: TestApp, driver: Any) -> None:
+    from django.db import connection
+
+    from tests.site import views
+
+    for change in CHANGES[driver.__name__].values():
+
+        def view(request: Any, change: Any = change) -> Any:
+            connection.ensure_connection()
+            change(connection.connection)
+            return views.HttpResponse("done")
+
+        before = int(site.get("/pid/").text)
+        with extra_view(view):
+            site.get("/extra/")
+        assert int(site.get("/pid/").text) != before
+
+
+@pytest.mark.skipif(DRIVER == "psycopg2", reason="psycopg2 prepares nothing by itself")
+def test_prepared_statements_of_the_driver_are_forgotten(site: TestApp) -> None:
+    from tests.site import views
+
+    def view(request: Any) -> Any:
+        views.connection.ensure_connection()
+        for _ in range(3):
+            views.connection.connection.execute("SELECT %s + 1", [1], prepare=True)
+        return views.HttpResponse("prepared")
+
+    before = int(site.get("/pid/").text)
+    with extra_view(view):
+        site.get("/extra/")
+        run(site, ["SET statement_timeout = 1000"])
+        site.get("/extra/")
+    assert int(site.get("/pid/").text) == before
+
+
+def test_user_function_with_a_built_ins_name_loses_its_place(site: TestApp, server: Server) -> None:
+    from wsgi_persist import session
+
+    server("CREATE FUNCTION public.lower(integer) RETURNS text LANGUAGE sql AS $$ SELECT $1::text $$")
+    session._classifiers.clear()
+    try:
+        site.get("/pid/")
+        server.mark()
+        run(site, ["SELECT lower('X')"])
+        assert any(statement.startswith("CLOSE ALL") for statement in server.statements())
+    finally:
+        server("DROP FUNCTION public.lower(integer)")
+        session._classifiers.clear()
+
+
+def test_report_names_request_and_statement_once(site: TestApp, caplog: pytest.LogCaptureFixture) -> None:
+    from wsgi_persist import session
+
+    session._reported.clear()
+    with caplog.at_level(logging.WARNING, "wsgi_persist"):
+        for _ in range(3):
+            run(site, ["SET statement_timeout = 777"])
+    wanted = "session state left by GET '/run/' (SET): 'SET statement_timeout = 777'"
+    assert [wanted in record.getMessage() for record in caplog.records] == [True]
+
+
+@pytest.fixture
+def with_policy(site: TestApp) -> Iterator[Callable[..., None]]:
+    """Change the options of the alias for this test."""
+    from django.db import connections
+
+    from wsgi_persist import Policy
+
+    wrapper = connections["default"]
+    before = wrapper.persist_policy
+
+    def change(**options: Any) -> None:
+        wrapper.persist_policy = Policy(**options)
+        registry.process_scope().pins.pop("default", None)
+
+    yield change
+    wrapper.persist_policy = before
+    pin = registry.process_scope().pins.pop("default", None)
+    if pin is not None:
+        pin.stop()
+
+
+def test_report_that_raises(site: TestApp, server: Server, with_policy: Any) -> None:
+    with_policy(reset_report="raise")
+    pid = int(site.get("/pid/").text)
+    for _ in range(2):
+        with pytest.raises(
+            LeakedStateError, match=r"pin 'default': session state left by GET '/run/' \(SET\)"
+        ):
+            run(site, ["SET statement_timeout = 12345"])
+    with pytest.raises(LeakedStateError, match="rolled back a transaction left open by GET '/raw-begin/'"):
+        site.get("/raw-begin/?note=x")
+    assert int(site.get("/pid/").text) == pid
+    assert site.get("/sql/?sql=SHOW statement_timeout").text == "0"
+
+
+def test_always_resets_after_every_request(site: TestApp, server: Server, with_policy: Any) -> None:
+    with_policy(reset="always")
+    pid = int(site.get("/pid/").text)
+    server.mark()
+    assert int(site.get("/pid/").text) == pid
+    assert [statement[:9] for statement in server.statements()] == ["SELECT pg", "CLOSE ALL"]
+
+
+def test_never_leaves_everything(site: TestApp, server: Server, with_policy: Any) -> None:
+    with_policy(reset="never")
+    server.mark()
+    site.get("/pid/")
+    assert not any("pg_settings" in statement for statement in server.statements())
+    run(site, ["SET statement_timeout = 12345"])
+    assert site.get("/sql/?sql=SHOW statement_timeout").text == "12345ms"
+
+
+def test_transaction_pooler_is_never_reset(site: TestApp, server: Server, with_policy: Any) -> None:
+    with_policy(pooler="transaction")
+    run(site, ["SET statement_timeout = 12345"])
+    assert not any(statement.startswith("CLOSE ALL") for statement in server.statements())
+
+
+def test_reset_that_fails_drops_the_connection(site: TestApp, pinned: Any) -> None:
+    before = int(site.get("/pid/").text)
+    pinned().session._reset_sql = "SELECT 1/0"
+    run(site, ["SET statement_timeout = 12345"])
+    assert int(site.get("/pid/").text) != before
+
+
+def test_visitor_does_not_wait_for_the_reset(site: TestApp, server: Server) -> None:
+    site.get("/pid/")
+    environ = site.RequestClass.blank("/run/?" + urlencode({"sql": "LISTEN news"})).environ
+    response = site.app({**environ, "wsgi.multithread": False}, lambda *args: lambda data: None)
+    server.mark()
+    assert b"".join(response).isdigit()
+    assert server.statements() == []
+    response.close()
+    assert [statement[:9] for statement in server.statements()] == ["CLOSE ALL"]
+
+
+def test_reset_equals_discard_all(site: TestApp, server: Server) -> None:
+    """Feature by feature: what PostgreSQL lists for DISCARD ALL, left by one request."""
+    resettable = [name for name, (_, undone) in KINDS.items() if undone and name != "SET ROLE"]
+    everything = [statement for name in [*resettable, "SET ROLE"] for statement in KINDS[name][0]]
+    everything.remove("SELECT sets_something()")  # the search_path no longer leads to it
+    new = site.get("/session/").json
+    pid = run(site, everything)
+    by_us = site.get("/session/").json
+    assert int(site.get("/pid/").text) == pid
+    observer = server.connect()
+    with observer.cursor() as cursor:
+        for statement in ["SET TimeZone = 'UTC'", *everything, "DISCARD ALL", "SET TimeZone = 'UTC'"]:
+            cursor.execute(statement)
+        by_postgres = {}
+        from tests.site.views import VISIBLE
+
+        for name, query in VISIBLE.items():
+            cursor.execute(f"SELECT ({query})::text")
+            by_postgres[name] = str(cursor.fetchone()[0])
+    observer.close()
+    assert by_us == new
+    without = {"settings", "custom"}
+    assert {k: v for k, v in by_us.items() if k not in without} == {
+        k: v for k, v in by_postgres.items() if k not in without
+    }

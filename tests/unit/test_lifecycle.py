@@ -1,0 +1,117 @@
+"""mod_wsgi is only a module with attributes here; the real one is in tests/apache."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from wsgi_persist import Pin, Policy, ScopeError, lifecycle
+from wsgi_persist.scope import Scope
+
+
+@pytest.fixture
+def mod_wsgi(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    module: Any = ModuleType("mod_wsgi")
+    module.process_group = "site"
+    module.threads_per_process = 1
+    module.subscribed = []
+    module.subscribe_shutdown = module.subscribed.append
+    monkeypatch.setitem(sys.modules, "mod_wsgi", module)
+    return module
+
+
+def test_outside_apache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mod_wsgi", None)  # type: ignore[arg-type]
+    assert lifecycle.mod_wsgi_daemon() is None
+    assert lifecycle.worker_name() == str(os.getpid())
+
+
+def test_module_of_the_same_name_outside_apache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package of PyPI can be imported by any Python; it has no process_group."""
+    monkeypatch.setitem(sys.modules, "mod_wsgi", ModuleType("mod_wsgi"))
+    assert lifecycle.mod_wsgi_daemon() is None
+
+
+def test_embedded_mode_is_no_daemon(mod_wsgi: Any) -> None:
+    mod_wsgi.process_group = ""
+    assert lifecycle.mod_wsgi_daemon() is None
+
+
+def test_daemon(mod_wsgi: Any) -> None:
+    daemon = lifecycle.mod_wsgi_daemon()
+    assert daemon is not None
+    assert (daemon.group, daemon.threads) == ("site", 1)
+    assert lifecycle.worker_name() == f"site:{os.getpid()}"
+
+
+def test_hooks_are_installed_once(mod_wsgi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "_hooks_installed", False)
+    monkeypatch.setattr(os, "register_at_fork", lambda **hooks: None)
+    monkeypatch.setattr("atexit.register", lambda *hook: None)
+    stopped: list[str] = []
+    monkeypatch.setattr(lifecycle, "shut_down", stopped.append)
+    for _ in range(3):
+        lifecycle.start([], Policy())
+    assert len(mod_wsgi.subscribed) == 1
+    mod_wsgi.subscribed[0]("process_stopping", shutdown_reason="shutdown_signal")
+    mod_wsgi.subscribed[0]("process_stopping", shutdown_reason="")  # as 4.9 has it
+    assert stopped == ["shutdown_signal", "process_stopping"]
+
+
+def test_old_mod_wsgi_without_events(mod_wsgi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    del mod_wsgi.subscribe_shutdown
+    monkeypatch.setattr(lifecycle, "_hooks_installed", False)
+    monkeypatch.setattr(os, "register_at_fork", lambda **hooks: None)
+    registered: list[Any] = []
+    monkeypatch.setattr("atexit.register", lambda *hook: registered.append(hook))
+    lifecycle.start([], Policy())
+    assert registered == [(lifecycle.shut_down, "atexit")]
+
+
+def test_process_scope_in_a_threaded_daemon(mod_wsgi: Any) -> None:
+    mod_wsgi.threads_per_process = 4
+    with pytest.raises(ScopeError, match=r"mod_wsgi's threads=4\): set threads=1 in WSGIDaemonProcess"):
+        lifecycle.start([], Policy(scope="process"))
+
+
+@pytest.mark.parametrize(
+    ("middleware", "own", "one_at_a_time", "wanted"),
+    [
+        ("auto", "auto", True, True),
+        ("auto", "auto", False, False),
+        ("auto", True, False, True),
+        ("auto", False, True, False),
+        (False, True, True, False),
+        (True, "auto", False, True),
+    ],
+)
+def test_who_is_warmed_up(
+    middleware: Any, own: Any, one_at_a_time: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warmed: list[str] = []
+    monkeypatch.setattr(Pin, "warm_up", lambda self: warmed.append(self.name))
+    threads = 1 if one_at_a_time else 4
+    monkeypatch.setattr(lifecycle, "mod_wsgi_daemon", lambda: lifecycle.Daemon("site", threads, None))
+    pin = Pin(list, name="main", policy=Policy(prewarm=own))
+    lifecycle.start([pin], Policy(prewarm=middleware))
+    assert warmed == (["main"] if wanted else [])
+
+
+def test_transaction_pooler_is_not_warmed(mod_wsgi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    warmed: list[str] = []
+    monkeypatch.setattr(Pin, "warm_up", lambda self: warmed.append(self.name))
+    lifecycle.start([Pin(list, policy=Policy(pooler="transaction"))], Policy())
+    assert warmed == []
+
+
+def test_shutdown_is_one_line(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(Scope, "stop", lambda self: 1)
+    with caplog.at_level("INFO", "wsgi_persist"):
+        lifecycle.shut_down("restart_interval")
+    assert f"worker {os.getpid()} stops (restart_interval): " in caplog.text
+    assert len(caplog.records) == 1

@@ -1,0 +1,51 @@
+"""What a request holds from its way in until its response is closed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wsgi_persist.scope import Scope
+
+logger = logging.getLogger("wsgi_persist.boundary")
+
+
+class Boundary:
+    """What a request got on its way in; it leaves once, whoever closes its response.
+
+    :ivar scope: whose pins the request may lease.
+    """
+
+    __slots__ = ("left", "scope")
+
+    def __init__(self, scope: Scope, left: bool = False) -> None:
+        self.scope = scope
+        self.left = left
+
+    def closing(self) -> None:
+        """The application's own close() is about to run."""
+        if not self.left:
+            self.scope.leaving = True
+
+    def leave(self) -> None:
+        if not self.left:
+            try:
+                self.scope.leave()
+            finally:
+                self.left = True
+
+    def __del__(self) -> None:
+        if not self.left:
+            logger.warning(
+                "a response was thrown away without close(), against PEP 3333: its request ends now"
+            )
+            self.leave()
+
+
+def name_of(environ: Mapping[str, Any]) -> str:
+    """Method and path of a request, for the log."""
+    method, script, path = (environ.get(key, "") for key in ("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO"))
+    # Quoted: a visitor chooses it.
+    return f"{method if method.isalpha() else repr(method)} {script + path!r}"

@@ -1,0 +1,80 @@
+"""What is asked of a driver, and what both answer alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from wsgi_persist.cursors import Tell
+
+# libpq's PQtransactionStatus, the same numbers in both drivers.
+IDLE, ACTIVE, IN_TRANSACTION, IN_ERROR, UNKNOWN = range(5)
+
+
+# Severities with which a server ends a session.
+FAREWELLS = ("FATAL", "PANIC")
+
+
+class Driver(Protocol):
+    def is_closed(self, connection: Any) -> bool:
+        """Whether the driver knows the connection to be gone; no proof of life."""
+
+    def status(self, connection: Any) -> int:
+        """Transaction status as libpq last saw it; no round trip."""
+
+    def backend_pid(self, connection: Any) -> int: ...
+
+    def hears_farewell(self, connection: Any) -> bool:
+        """Let the driver read what the server sent unasked: whether it said that it is about to close.
+
+        Raises when the connection has ended. False proves nothing: psycopg2 gives the severity in the
+        server's language alone, and part of a message may be on its way.
+        """
+
+    def ping(self, connection: Any, timeout: float) -> None:
+        """One round trip on an idle connection, which is idle afterwards; raises when it fails."""
+
+    def rollback(self, connection: Any) -> None:
+        """End whatever transaction the server is in, however it was begun."""
+
+    def run(self, connection: Any, sql: str) -> None:
+        """Several statements in one round trip; raises when one of them fails."""
+
+    def row(self, connection: Any, sql: str) -> tuple[Any, ...]:
+        """The one row of a query; no transaction is left open by it."""
+
+    def database(self, connection: Any) -> tuple[Any, ...]:
+        """Tells the databases apart that a process is connected to."""
+
+    def text_of(self, query: Any, connection: Any) -> str:
+        """The text of a statement that is no str: bytes, or one composed by the driver."""
+
+    def watch(self, connection: Any, tell: Tell, hold: Tell, registered: Callable[[], None]) -> None:
+        """From now on cursors tell what they send, see :func:`wsgi_persist.cursors.telling`."""
+
+    def attributes(self, connection: Any) -> tuple[Any, ...]:
+        """What an application can change in the driver's object and a reset does not reach."""
+
+    def forget_prepared(self, connection: Any) -> None:
+        """The server has deallocated every prepared statement."""
+
+
+class Common:
+    """What both drivers offer in the same way."""
+
+    def row(self, connection: Any, sql: str) -> tuple[Any, ...]:
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            found = tuple(cursor.fetchone())
+        if not connection.autocommit:
+            connection.commit()
+        return found
+
+    def database(self, connection: Any) -> tuple[Any, ...]:
+        info = connection.info
+        return info.host, info.port, info.dbname
+
+    def text_of(self, query: Any, connection: Any) -> str:
+        if isinstance(query, bytes):
+            return query.decode(errors="replace")
+        return str(query.as_string(connection))

@@ -1,0 +1,95 @@
+"""psycopg2."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from wsgi_persist.cursors import Tell, telling
+from wsgi_persist.drivers.base import FAREWELLS, IDLE, Common
+
+
+class Psycopg2(Common):
+    def is_closed(self, connection: Any) -> bool:
+        return bool(connection.closed)
+
+    def status(self, connection: Any) -> int:
+        return int(connection.get_transaction_status())
+
+    def backend_pid(self, connection: Any) -> int:
+        return int(connection.get_backend_pid())
+
+    def hears_farewell(self, connection: Any) -> bool:
+        # The list of notices keeps the last 50, so new ones are told apart by an empty list.
+        kept, connection.notices = connection.notices, []
+        try:
+            connection.poll()
+        finally:
+            heard, connection.notices = connection.notices, kept
+            kept.extend(heard)
+        return any(text.startswith(FAREWELLS) for text in heard)
+
+    def ping(self, connection: Any, timeout: float) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        if not connection.autocommit:
+            connection.rollback()
+
+    def rollback(self, connection: Any) -> None:
+        # Ends a transaction that psycopg2 began; it knows nothing of a BEGIN sent in autocommit.
+        connection.rollback()
+        if self.status(connection) != IDLE:
+            self.run(connection, "ROLLBACK")
+
+    def run(self, connection: Any, sql: str) -> None:
+        # The driver's plain class: the application may have its own, and statistics in it.
+        with _extensions().cursor(connection) as cursor:
+            cursor.execute(sql)
+        if not connection.autocommit:
+            connection.commit()
+
+    def watch(self, connection: Any, tell: Tell, hold: Tell, registered: Callable[[], None]) -> None:
+        base = connection.cursor_factory or _extensions().cursor
+        connection.cursor_factory = telling(base, tell, hold)
+        if hasattr(connection, "watch_factories"):
+            connection.watch_factories(lambda given: telling(given, tell, hold))
+
+    def attributes(self, connection: Any) -> tuple[Any, ...]:
+        return (
+            connection.isolation_level,
+            connection.readonly,
+            connection.deferrable,
+            connection.cursor_factory,
+            connection.encoding,
+            len(connection.string_types),
+            len(connection.binary_types),
+        )
+
+    def forget_prepared(self, connection: Any) -> None:
+        pass  # it prepares nothing
+
+
+def _extensions() -> Any:
+    """psycopg2's module of driver classes, which is imported where there is a connection."""
+    return sys.modules["psycopg2.extensions"]
+
+
+def watchable(base: type | None) -> type:
+    """A connection class whose cursors are watched also where the application names their class."""
+
+    class Connection(base or _extensions().connection):  # type: ignore[misc]
+        _watched: Callable[[type], type] | None = None
+
+        def watch_factories(self, watched: Callable[[type], type]) -> None:
+            self._watched = functools.cache(watched)
+
+        def cursor(self, name: str | None = None, cursor_factory: Any = None, **options: Any) -> Any:
+            if cursor_factory is None:
+                return super().cursor(name, **options)
+            if self._watched is not None and isinstance(cursor_factory, type):
+                cursor_factory = self._watched(cursor_factory)
+            return super().cursor(name, cursor_factory, **options)
+
+    return Connection

@@ -1,0 +1,83 @@
+"""psycopg 3."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable
+from typing import Any
+
+from wsgi_persist.cursors import Tell, telling, telling_registration
+from wsgi_persist.drivers.base import FAREWELLS, Common
+
+
+class Psycopg3(Common):
+    def is_closed(self, connection: Any) -> bool:
+        return bool(connection.closed)
+
+    def status(self, connection: Any) -> int:
+        return int(connection.pgconn.transaction_status)
+
+    def backend_pid(self, connection: Any) -> int:
+        return int(connection.pgconn.backend_pid)
+
+    def hears_farewell(self, connection: Any) -> bool:
+        said: set[str | None] = set()
+
+        def listen(message: Any) -> None:
+            said.add(message.severity_nonlocalized)  # the message is freed afterwards
+
+        connection.add_notice_handler(listen)
+        try:
+            connection.pgconn.consume_input()
+            # Parses what was read; unlike notifies() it takes no notification from the application.
+            connection.pgconn.is_busy()
+        finally:
+            connection.remove_notice_handler(listen)
+        return not said.isdisjoint(FAREWELLS)
+
+    def ping(self, connection: Any, timeout: float) -> None:
+        pgconn = connection.pgconn
+        pgconn.send_query(b"SELECT 1")
+        give_up = time.monotonic() + timeout
+        readable = select.poll()
+        readable.register(pgconn.socket, select.POLLIN)
+        while pgconn.is_busy():
+            left = give_up - time.monotonic()
+            if left <= 0 or not readable.poll(left * 1000):
+                raise TimeoutError(f"no answer to a ping within {timeout} s")
+            pgconn.consume_input()
+        while (result := pgconn.get_result()) is not None:
+            if result.error_message:
+                raise ConnectionError(result.error_message.decode(errors="replace"))
+
+    def rollback(self, connection: Any) -> None:
+        connection.rollback()
+
+    def run(self, connection: Any, sql: str) -> None:
+        result = connection.pgconn.exec_(sql.encode())
+        if result.error_message:
+            raise RuntimeError(result.error_message.decode(errors="replace").strip())
+
+    def watch(self, connection: Any, tell: Tell, hold: Tell, registered: Callable[[], None]) -> None:
+        for name in ("cursor_factory", "server_cursor_factory"):
+            setattr(connection, name, telling(getattr(connection, name), tell, hold))
+        telling_registration(connection.adapters, registered)
+
+    def attributes(self, connection: Any) -> tuple[Any, ...]:
+        return (
+            connection.isolation_level,
+            connection.read_only,
+            connection.deferrable,
+            connection.row_factory,
+            connection.cursor_factory,
+            connection.server_cursor_factory,
+            connection.prepare_threshold,
+            connection.prepared_max,
+        )
+
+    def forget_prepared(self, connection: Any) -> None:
+        # Its own record of them, of which it has no public way to be rid without a round trip.
+        old = connection._prepared
+        connection._prepared = new = type(old)()
+        new.prepare_threshold, new.prepared_max = old.prepare_threshold, old.prepared_max
