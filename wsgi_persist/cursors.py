@@ -5,36 +5,60 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from wsgi_persist.effects import NOTHING
+
 Tell = Callable[[Any], None]
 
 # Methods of either driver whose first argument is the statement.
 _SENDING = ("execute", "executemany", "copy_expert", "copy", "stream")
 
 
-def telling(base: type, tell: Tell, hold: Tell) -> type:
-    """A subclass of a driver's cursor class that hands every statement to *tell* before it is sent,
-    and itself to *hold* if it is a server-side cursor."""
-    sending = [name for name in _SENDING if hasattr(base, name)]
-    methods: dict[str, Any] = {name: _telling(getattr(base, name), tell, None) for name in sending}
+class Ears:
+    """Where cursors tell what they do.
+
+    :ivar seen: verdicts on statements by their text; what leaves nothing is not told again.
+    :ivar tell: gets every other statement before it is sent.
+    :ivar hold: gets every server-side cursor that is opened.
+    """
+
+    def __init__(self, seen: Callable[[str], Any], tell: Tell, hold: Tell) -> None:
+        self.seen = seen
+        self.tell = tell
+        self.hold = hold
+
+
+def telling(base: type, ears: Ears) -> type:
+    """A subclass of a driver's cursor class that tells what it sends."""
+    methods: dict[str, Any] = {}
+    for name in _SENDING:
+        if hasattr(base, name):
+            methods[name] = _telling(getattr(base, name), ears)
     if hasattr(base, "name"):
-        methods["execute"] = _telling(base.execute, tell, hold)  # type: ignore[attr-defined]
+        methods["execute"] = _telling_name(methods["execute"], ears.hold)
     if hasattr(base, "callproc"):
-        methods["callproc"] = _telling_call(base.callproc, tell)
+        methods["callproc"] = _telling_call(base.callproc, ears.tell)
     return type(base.__name__, (base,), {**methods, "__module__": base.__module__, "tells": True})
 
 
-def _telling(send: Callable[..., Any], tell: Tell, hold: Tell | None) -> Callable[..., Any]:
+def _telling(send: Callable[..., Any], ears: Ears) -> Callable[..., Any]:
+    seen, tell = ears.seen, ears.tell
+
     def method(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
-        tell(query)
+        # Composed statements of the drivers are no str, nor can they be looked up.
+        if query.__class__ is not str or seen(query) is not NOTHING:
+            tell(query)
         return send(self, query, *args, **kwargs)
 
-    def method_of_named(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
-        tell(query)
-        if hold is not None and self.name is not None:
+    return method
+
+
+def _telling_name(execute: Callable[..., Any], hold: Tell) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.name is not None:
             hold(self)
-        return send(self, query, *args, **kwargs)
+        return execute(self, *args, **kwargs)
 
-    return method if hold is None else method_of_named
+    return method
 
 
 def _telling_call(send: Callable[..., Any], tell: Tell) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_persist.cursors import telling
+from wsgi_persist.cursors import Ears, telling
 from wsgi_persist.drivers import ACTIVE, IDLE, Driver
 from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.functions import BUILT_INS, KEYWORDS
@@ -89,7 +89,8 @@ class Session:
         driver, connection = self._driver, self._connection
         self._classify, baseline, self._beyond_reset = _learn(driver, connection)
         self._reset_sql = "; ".join(filter(None, [_DISCARD, baseline]))
-        driver.watch(connection, self.tell, self._held.append, self.registered)
+        self._ears = Ears(self._classify.seen, self.tell, self._held.append)
+        driver.watch(connection, self._ears, self.registered)
         self._attributes = driver.attributes(connection)
 
     def settle(self) -> None:
@@ -109,7 +110,7 @@ class Session:
     def adopt(self, cursor: Any) -> None:
         """Watch a cursor that was not made by the connection's own factory."""
         if self._policy.watches and not hasattr(cursor, "tells"):
-            cursor.__class__ = telling(cursor.__class__, self.tell, self._held.append)
+            cursor.__class__ = telling(cursor.__class__, self._ears)
 
     def registered(self) -> None:
         """An adapter was registered with the connection: no reset reaches that."""

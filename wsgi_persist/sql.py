@@ -1,32 +1,15 @@
-"""What a statement leaves in its session, decided from its own text.
-
-A scanner with PostgreSQL's lexical rules (src/backend/parser/scan.l, ``standard_conforming_strings`` on)
-and rules over its tokens. What views, triggers, defaults, operators, casts and functions without
-parentheses do is outside. Not sure means ``Leaves.STATE``.
-"""
+"""What SQL texts leave in their session, each judged once."""
 
 from __future__ import annotations
 
-import enum
-import re
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from wsgi_persist.functions import BUILT_INS, KEYWORDS, NEVER_FUNCTIONS
+from wsgi_persist.effects import BUILT_IN_VERDICTS, NOTHING, UNKNOWN, Leaves, Verdict, effect
+from wsgi_persist.lexer import NotUnderstood, statements
+from wsgi_persist.rules import Statement
 
-
-class Leaves(enum.Enum):
-    """What the next request finds; the greater, the more it takes to undo it."""
-
-    NOTHING = 0  # the session as it was
-    STATE = 1  # something that a reset undoes
-    FOR_GOOD = 2  # something that only closing the connection undoes
-
-
-class Verdict(NamedTuple):
-    leaves: Leaves
-    reason: str
+__all__ = ["NONE", "Classifier", "Functions", "Leaves", "Verdict", "leaves"]
 
 
 class Functions(NamedTuple):
@@ -42,339 +25,6 @@ class Functions(NamedTuple):
 
 
 NONE = Functions()
-NOTHING = Verdict(Leaves.NOTHING, "nothing")
-UNKNOWN = Verdict(Leaves.STATE, "unknown")
-FUNCTION = Verdict(Leaves.STATE, "function")
-TEMPORARY = Verdict(Leaves.STATE, "temporary")
-SETTING = Verdict(Leaves.STATE, "SET")
-CURSOR = Verdict(Leaves.STATE, "cursor")
-# A new session has NULL there, one where it was ever named an empty string.
-CUSTOM = Verdict(Leaves.FOR_GOOD, "custom")
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_LETTER = r"A-Za-z_\x80-\U0010ffff"
-_SPACE = r"[ \t\n\r\f\v]"
-_PLAIN = r"'[^']*(?:''[^']*)*'(?!')"
-_ESCAPES = r"'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'(?!')"
-# A literal goes on in the next line's; with escapes if it began with them. Every comment ends its line.
-_NEXT_LINE = rf"[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:{_SPACE}|--[^\n\r]*[\n\r])*"
-_DIGITS = "[0-9](?:_?[0-9])*"
-_PLACE = rf"%(?:\([{_LETTER}][{_LETTER}0-9. ]*\))?[sbt](?![{_LETTER}0-9$])"
-_ITEM = rf"(?:{_PLACE}(?:::[a-z]+(?:\[\])?)?|DEFAULT|NULL)"
-# No part can give back what it took and try again, so that time is linear in the text.
-_TOKEN = re.compile(
-    rf"""(?:(?P<skip>{_SPACE}+|--[^\n\r]*)
-    |(?P<rows>(?P<row>\({_ITEM}(?:,[ ]?(?:%s(?=[,)])|{_ITEM}))*\))(?:,[ ]?(?P=row))*)
-    |(?P<literal>(?:[nN]|[uU]&)?{_PLAIN}|[bBxX]'[^']*'|[eE]{_ESCAPES}(?:{_NEXT_LINE}{_ESCAPES})*)
-    |(?P<unknown>[uU]&["']|[nNbBxXeE]')
-    |(?P<word>[{_LETTER}][{_LETTER}0-9$]*)
-    |(?P<name>"[^"]*(?:""[^"]*)*"(?!"))
-    |(?P<symbol>[(),;\[\]]|::|:=|\.\.|:|\.(?![0-9]))
-    |(?P<place>{_PLACE})
-    |(?P<number>0[xX](?:_?[0-9A-Fa-f])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+|\$[0-9]+
-        |(?:{_DIGITS}(?:\.(?!\.)(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?)
-    |(?P<quote>/\*|\$(?:[{_LETTER}][{_LETTER}0-9]*)?\$)
-    |(?P<operator>(?:(?!--|/\*|{_PLACE})[-+*/<>=~!@\#%^&|`?])+)
-    |(?P<stray>.)){_SPACE}*""",
-    re.VERBOSE | re.DOTALL | re.ASCII,
-)
-_COMMENT_MARK = re.compile(r"/\*|\*/")
-
-
-class _NotUnderstood(Exception):
-    pass
-
-
-def scan(sql: str) -> Iterator[tuple[str, int, int]]:
-    """Tokens as (kind, start, end) in characters; comments and white space are left out."""
-    at = 0
-    while at < len(sql):
-        for match in _TOKEN.finditer(sql, at):
-            kind = match.lastgroup or ""
-            start, at = match.span(kind)
-            if kind == "quote":
-                at = _end_of_quote(sql, start, at)
-                if sql[start] == "$":
-                    yield "literal", start, at
-                break
-            if kind in ("stray", "unknown"):
-                raise _NotUnderstood
-            if kind != "skip":
-                yield kind, start, at
-        else:
-            return
-
-
-def _end_of_quote(sql: str, start: int, at: int) -> int:
-    if sql[start] == "$":
-        end = sql.find(sql[start:at], at)
-        if end >= 0:
-            return end + at - start
-    else:
-        depth = 0
-        for mark in _COMMENT_MARK.finditer(sql, start):
-            depth += 1 if mark[0] == "/*" else -1
-            if depth == 0:
-                return mark.end()
-    raise _NotUnderstood
-
-
-# A statement as the rules see it is a list of strings, two ";" before it and two after: words in lower
-# case, names and plain literals in their quotes, "'" for other literals, "0" for numbers, "%s" for
-# placeholders, symbols and operators as they are.
-def _statements(sql: str) -> Iterator[list[str]]:
-    found = [";", ";"]
-    for kind, start, end in scan(sql):
-        if kind == "rows":
-            found += ("(", "%s", ")")
-            continue
-        text = sql[start:end]
-        if kind == "word":
-            # PostgreSQL folds ASCII only; Python would make a k of the Kelvin sign.
-            text = text.lower() if text.isascii() else text
-        elif kind == "literal":
-            text = text if text[0] == "'" else "'"
-        elif kind in ("number", "place"):
-            text = "0" if kind == "number" else "%s"
-        if text == ";":
-            yield [*found, ";", ";"]
-            found = [";", ";"]
-        else:
-            found.append(text)
-    yield [*found, ";", ";"]
-
-
-_QUERIES = _words("select values table with insert update delete merge")
-_QUIET = _QUERIES | _words(
-    """abort alter analyse analyze begin checkpoint close cluster comment commit copy create drop end fetch
-    grant import lock move notify reassign refresh reindex release revoke rollback savepoint security show
-    start truncate vacuum"""
-)
-_LOUD = _words("call deallocate discard do execute listen prepare reset unlisten")
-_TRUE = _words("true 't' 'true' 'y' 'yes' 'on' '1'")
-# The name of a relation or type, or of a function that is not called, follows these.
-_NAME_FOLLOWS = _words(
-    """:: aggregate analyse analyze as collation configuration copy exists function into only ordinality
-    procedure recursive references returns routine setof table tablesample type vacuum verbose view with"""
-)
-# An expression follows these, so that even a keyword before a parenthesis is a function there.
-_EXPRESSION_FOLLOWS = _words(
-    """( , [ : := all and any array between both by case content default distinct document else escape for
-    from having ilike in join lateral leading like limit not offset on or passing placing return returning
-    select similar some symmetric then to trailing using value values variadic when where zone"""
-)
-_GRAMMAR = {
-    ("not", "ilike"),
-    ("not", "materialized"),
-    ("on", "conflict"),
-    ("then", "insert"),
-}
-_EFFECTS = {
-    "advisory": (Leaves.STATE, "pg_(try_)?advisory_lock(_shared)?"),
-    "setseed": (Leaves.FOR_GOOD, "setseed"),
-    "replication": (
-        Leaves.FOR_GOOD,
-        "pg_(create|copy)_(logical|physical)_replication_slot|pg_replication_origin_(session|xact)_setup",
-    ),
-    "server": (Leaves.FOR_GOOD, "binary_upgrade_.*|pg_(backup_start|start_backup)"),
-    "dblink": (Leaves.FOR_GOOD, "dblink_connect(_u)?"),
-    "SET": (Leaves.STATE, "set_limit"),
-    # These run SQL that they get as text, or make.
-    "function": (
-        Leaves.STATE,
-        "((query|cursor|table|schema|database)_to_xml|crosstab|connectby|xpath_table|dblink).*"
-        "|ts_stat|ts_rewrite",
-    ),
-}
-_EFFECT = re.compile("|".join(f"(?P<{reason}>{names})" for reason, (_, names) in _EFFECTS.items()))
-
-
-def _effect(name: str) -> Verdict | None:
-    found = _EFFECT.fullmatch(name)
-    reason = found and found.lastgroup
-    return Verdict(_EFFECTS[reason][0], reason) if reason else None
-
-
-_BUILT_IN = {name: _effect(name) or NOTHING for name in BUILT_INS | {"cube", "rollup"}}
-
-
-class _Statement:
-    """Rules over one statement's tokens, as ``_statements`` gives them."""
-
-    def __init__(self, tokens: list[str], known: dict[str, Verdict]) -> None:
-        self.tokens = tokens
-        self.known = known
-        self.opened: list[int] = []  # each "(" that is open
-        self.opener: dict[int, int] = {}  # of each ")"
-        self.verb = self._find_verb()
-        head = [token for token in tokens[self.verb : self.verb + 3] if token != "unique"]
-        self.is_index = head[:2] == ["create", "index"]
-
-    def verdicts(self) -> Iterator[Verdict]:
-        yield self._of_verb()
-        yield from self._of_names()
-        yield from self._of_calls()
-
-    def _find_verb(self) -> int:
-        """Index of the word that says what the statement is, past parentheses and EXPLAIN."""
-        at = self._skip_parentheses(2)
-        if self.tokens[at] == "explain":
-            at += 1
-            while self.tokens[at] in ("analyze", "analyse", "verbose"):
-                at += 1
-            inside = self._skip_parentheses(at)
-            if inside > at and self.tokens[inside] not in _QUERIES and ")" in self.tokens:
-                inside = self.tokens.index(")", at) + 1  # options
-            at = self._skip_parentheses(inside)
-        return at
-
-    def _skip_parentheses(self, at: int) -> int:
-        while self.tokens[at] == "(":
-            at += 1
-        return at
-
-    def _of_verb(self) -> Verdict:
-        verb, tokens = self.tokens[self.verb], self.tokens[self.verb + 1 : self.verb + 6]
-        if self.tokens[self.verb - 1] == "(" and verb not in _QUERIES:
-            return UNKNOWN
-        if verb in ("set", "reset"):
-            return _setting(verb, tokens)
-        if verb == "declare":
-            held = zip(self.tokens, self.tokens[1:], strict=False)
-            return CURSOR if ("with", "hold") in held else NOTHING
-        if verb == "load":
-            return Verdict(Leaves.FOR_GOOD, "LOAD")
-        if verb == "prepare" and tokens[0] == "transaction" and tokens[1][0] == "'":
-            return NOTHING
-        if verb in _LOUD:
-            return Verdict(Leaves.STATE, verb.upper())
-        return NOTHING if verb in _QUIET or verb == ";" else UNKNOWN
-
-    def _of_names(self) -> Iterator[Verdict]:
-        tokens = self.tokens
-        for at, token in enumerate(tokens):
-            if "temp" in token and _is_temporary(token, tokens[at - 2], tokens[at - 1]):
-                yield TEMPORARY
-            elif token == "set" and self.tokens[self.verb] in ("alter", "create"):
-                # Of a role, database or function: the server tries it in this session first.
-                yield CUSTOM if _is_custom(tokens[at + 1 : at + 3]) else NOTHING
-        # An UPDATE of this view is a SET.
-        if "update" in tokens and ("pg_settings" in tokens or '"pg_settings"' in tokens):
-            yield SETTING
-
-    def _of_calls(self) -> Iterator[Verdict]:
-        tokens, opened = self.tokens, self.opened
-        naming = [False]  # for each depth: among the names of a WITH clause
-        for at, token in enumerate(tokens):
-            if token == "(":
-                yield self._of_call(at, naming[-1])
-                opened.append(at)
-                naming.append(False)
-            elif token == ")" and opened:
-                self.opener[at] = opener = opened.pop()
-                naming.pop()
-                if tokens[opener - 1].strip('"') == "set_config":
-                    yield _set_config(tokens[opener : opener + 5], tokens[at - 4 : at])
-            elif token == "with":
-                naming[-1] = self._begins_names(at)
-            elif token in _QUERIES:
-                naming[-1] = False
-
-    def _begins_names(self, at: int) -> bool:
-        first, second = self.tokens[at + 1 : at + 3]
-        is_keyword = self.tokens[at - 1] not in (".", "as")
-        return is_keyword and (first == "recursive" or (second in ("as", "(") and first != "ordinality"))
-
-    def _of_call(self, at: int, is_naming: bool) -> Verdict:
-        """Of what stands before the parenthesis there."""
-        tokens, start = self.tokens, at - 1
-        while tokens[start - 1] == ".":
-            start -= 2
-        name = tokens[at - 1]
-        if not _is_name(name) or (start == at - 1 and name in NEVER_FUNCTIONS):
-            return FUNCTION if name == "%s" else NOTHING
-        if _is_name(tokens[start]) and not self._can_call(start, name, is_naming):
-            return NOTHING
-        name = name.strip('"')
-        if start == at - 1:
-            return self.known.get(name) or _effect(name) or FUNCTION
-        is_built_in = tokens[at - 3].strip('"') == "pg_catalog"
-        return _BUILT_IN.get(name, FUNCTION) if is_built_in else FUNCTION
-
-    def _can_call(self, start: int, name: str, is_naming: bool) -> bool:
-        """Whether an expression can begin there, so that the name is a function's."""
-        further, before = self.tokens[start - 2 : start]
-        if before == ")" and self._is_clause(self.opener.get(start - 1, 2)):
-            return True
-        if before in _NAME_FOLLOWS or (before == "," and is_naming):
-            return False
-        if (further, before) == ("exclude", "using") or (self.is_index and before in ("on", "using")):
-            return False
-        if (further, before) == ("partition", "by") and name in ("hash", "list", "range"):
-            return bool(self.opened)  # else it is a table's
-        if name in KEYWORDS and self.tokens[start] == name:
-            begins = before in _EXPRESSION_FOLLOWS or before[0] in _OPERATORS
-            return begins and (before, name) not in _GRAMMAR
-        return not _is_operand(before)
-
-    def _is_clause(self, opener: int) -> bool:
-        """Whether an expression follows what began with this parenthesis."""
-        further, before = self.tokens[opener - 2 : opener]
-        return before == "operator" or (further, before) in (("distinct", "on"), ("returning", "with"))
-
-
-_OPERATORS = "+-*/<>=~!@#%^&|`?"
-
-
-def _is_name(token: str) -> bool:
-    first = token[0]
-    return first.isalpha() or first in '_"' or first > "\x7f"
-
-
-def _is_operand(token: str) -> bool:
-    """Whether a value or the name of something ends here."""
-    if token[0] in "'0)]" or token == "%s":
-        return True
-    return _is_name(token) and token not in KEYWORDS and token not in NEVER_FUNCTIONS
-
-
-def _is_temporary(token: str, further: str, before: str) -> bool:
-    if token in ("temp", "temporary"):
-        if before == "into":
-            return further not in ("insert", "merge")
-        return before in ("create", "replace", "local", "global")
-    return token.strip('"').startswith(("pg_temp", "pg_toast_temp"))
-
-
-def _setting(verb: str, tokens: list[str]) -> Verdict:
-    """Of SET and RESET, from the tokens that follow."""
-    first, second = tokens[:2]
-    if second == ".":  # whatever comes first is part of the name then
-        return CUSTOM
-    if verb == "set" and first in ("local", "constraints", "transaction"):
-        return NOTHING
-    is_custom = _is_custom(tokens[1:] if first == "session" else tokens)
-    return CUSTOM if is_custom else Verdict(Leaves.STATE, verb.upper())
-
-
-def _is_custom(tokens: list[str]) -> bool:
-    """Whether the setting named there is one of an extension's or an application's own."""
-    return tokens[1:2] == ["."] or (tokens[0][0] == '"' and "." in tokens[0])
-
-
-def _set_config(first: list[str], last: list[str]) -> Verdict:
-    """Of a call of set_config, from its parenthesis and four tokens after it, and its last four."""
-    if last[-2:-1] == ["::"]:
-        last = last[:-2]
-    if last[-2] == "," and last[-1].lower() in _TRUE:
-        return NOTHING
-    name, follows = first[1], first[4] if first[2] == "::" else first[2]
-    is_literal = name[0] == "'" and len(name) > 1 and follows == ","
-    return SETTING if is_literal and "." not in name else CUSTOM
 
 
 class Classifier:
@@ -385,8 +35,9 @@ class Classifier:
 
     def __init__(self, functions: Functions = NONE) -> None:
         self._seen: dict[str | bytes, Verdict] = {}
-        trusted = {name: _effect(name) or NOTHING for name in functions.trusted}
-        known = {**trusted, **_BUILT_IN}
+        self.seen = self._seen.get
+        trusted = {name: effect(name) or NOTHING for name in functions.trusted}
+        known = {**trusted, **BUILT_IN_VERDICTS}
         self._known = {name: known[name] for name in known.keys() - functions.shadowed}
 
     def __call__(self, sql: str | bytes) -> Verdict:
@@ -404,10 +55,10 @@ class Classifier:
         worst = NOTHING
         try:
             text = sql if isinstance(sql, str) else sql.decode()
-            for tokens in _statements(text):
-                verdicts = _Statement(tokens, self._known).verdicts()
+            for tokens in statements(text):
+                verdicts = Statement(tokens, self._known).verdicts()
                 worst = max(worst, *verdicts, key=lambda verdict: verdict.leaves.value)
-        except (_NotUnderstood, UnicodeDecodeError):
+        except (NotUnderstood, UnicodeDecodeError):
             worst = max(worst, UNKNOWN, key=lambda verdict: verdict.leaves.value)
         return worst
 

@@ -13,8 +13,9 @@ import wsgi_persist
 PACKAGE = Path(wsgi_persist.__file__).parent
 # A room may import from the rooms before it.
 ORDER = [
-    *("version", "errors", "policy", "functions", "sql", "cursors", "drivers", "liveness", "session"),
-    *("pin", "boundary", "scope", "registry", "plain", "lifecycle"),
+    *("version", "errors", "policy", "functions", "effects", "lexer", "rules", "sql"),
+    *("cursors", "drivers", "liveness", "session", "pin", "boundary", "scope"),
+    *("registry", "plain", "lifecycle"),
 ]
 TOP = ["middleware", "backends"]
 MODULES = [

@@ -9,7 +9,8 @@ from itertools import pairwise
 import pytest
 
 from tests.unit.statements import STATEMENTS
-from wsgi_persist.sql import Leaves, leaves, scan
+from wsgi_persist.lexer import scan
+from wsgi_persist.sql import Leaves, leaves
 
 parser = pytest.importorskip("pglast.parser", reason="PostgreSQL's scanner is in the test extra: pglast")
 

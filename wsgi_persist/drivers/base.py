@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from wsgi_persist.cursors import Tell
+from wsgi_persist.cursors import Ears
 
 # libpq's PQtransactionStatus, the same numbers in both drivers.
 IDLE, ACTIVE, IN_TRANSACTION, IN_ERROR, UNKNOWN = range(5)
@@ -49,7 +49,7 @@ class Driver(Protocol):
     def text_of(self, query: Any, connection: Any) -> str:
         """The text of a statement that is no str: bytes, or one composed by the driver."""
 
-    def watch(self, connection: Any, tell: Tell, hold: Tell, registered: Callable[[], None]) -> None:
+    def watch(self, connection: Any, ears: Ears, registered: Callable[[], None]) -> None:
         """From now on cursors tell what they send, see :func:`wsgi_persist.cursors.telling`."""
 
     def attributes(self, connection: Any) -> tuple[Any, ...]:

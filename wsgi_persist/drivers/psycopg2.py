@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_persist.cursors import Tell, telling
+from wsgi_persist.cursors import Ears, telling
 from wsgi_persist.drivers.base import FAREWELLS, IDLE, Common
 
 
@@ -50,11 +50,11 @@ class Psycopg2(Common):
         if not connection.autocommit:
             connection.commit()
 
-    def watch(self, connection: Any, tell: Tell, hold: Tell, registered: Callable[[], None]) -> None:
+    def watch(self, connection: Any, ears: Ears, registered: Callable[[], None]) -> None:
         base = connection.cursor_factory or _extensions().cursor
-        connection.cursor_factory = telling(base, tell, hold)
+        connection.cursor_factory = telling(base, ears)
         if hasattr(connection, "watch_factories"):
-            connection.watch_factories(lambda given: telling(given, tell, hold))
+            connection.watch_factories(lambda given: telling(given, ears))
 
     def attributes(self, connection: Any) -> tuple[Any, ...]:
         return (

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_persist.cursors import Tell, telling, telling_registration
+from wsgi_persist.cursors import Ears, telling, telling_registration
 from wsgi_persist.drivers.base import FAREWELLS, Common
 
 
@@ -59,9 +59,9 @@ class Psycopg3(Common):
         if result.error_message:
             raise RuntimeError(result.error_message.decode(errors="replace").strip())
 
-    def watch(self, connection: Any, tell: Tell, hold: Tell, registered: Callable[[], None]) -> None:
+    def watch(self, connection: Any, ears: Ears, registered: Callable[[], None]) -> None:
         for name in ("cursor_factory", "server_cursor_factory"):
-            setattr(connection, name, telling(getattr(connection, name), tell, hold))
+            setattr(connection, name, telling(getattr(connection, name), ears))
         telling_registration(connection.adapters, registered)
 
     def attributes(self, connection: Any) -> tuple[Any, ...]:
