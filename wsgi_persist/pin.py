@@ -11,13 +11,7 @@ from typing import Any, Protocol
 
 from wsgi_persist.drivers import IDLE, Driver, driver_of, neutralise, quietly_close
 from wsgi_persist.errors import LeakedStateError
-from wsgi_persist.liveness import (
-    NEVER,
-    Watch,
-    answers,
-    is_alive_though_readable,
-    is_readable,
-)
+from wsgi_persist.liveness import NEVER, Watch, answers, is_alive_though_readable, is_readable
 from wsgi_persist.policy import Policy
 from wsgi_persist.session import Session
 
@@ -77,7 +71,6 @@ class PinnedConnection:
         self.serial = 0
         self.opened = 0
         self.leases = 0
-        self.opened_at = 0.0
         self.expires_at = 0.0
         self.used_at = 0.0
         self.suspect = False
@@ -104,7 +97,7 @@ class PinnedConnection:
         self.serial = next(_serials)
         self.opened += 1
         self.leases = 0
-        self.opened_at = self.used_at = now
+        self.used_at = now
         self.expires_at = now + _jittered(self.policy.max_age)
         self.suspect = False
         self._watch.add(self.fd, self, self._due())

@@ -102,10 +102,7 @@ class PersistMixin(Base):
         self.ensure_connection()
 
     def _pin_in(self, scope: Scope) -> PinnedConnection | None:
-        """The pin that this wrapper may lease, without a connection that was made for other settings.
-
-        A copy of the wrapper, or one that stands in for it in a test, never meets the pin.
-        """
+        """The pin that this wrapper may lease, rid of a connection that was made for other settings."""
         if not self._is_the_alias():
             return None
         pin = scope.pin(self.alias, self.alias, self.persist_policy)
@@ -116,6 +113,7 @@ class PersistMixin(Base):
         return pin
 
     def _is_the_alias(self) -> bool:
+        """A copy of the wrapper, or one that stands in for it in a test, never meets the pin."""
         # connections[alias] would make a wrapper where the thread has none, or fail for a copy's alias.
         initialized: Any = connections._connections  # type: ignore[attr-defined]
         return getattr(initialized, self.alias, None) is self
@@ -137,6 +135,9 @@ class PersistMixin(Base):
             scope.lease(pin, self)
         except BaseException:
             self._pin = None
+            if pin.connection is not None:
+                self.connection = None
+                pin.drop("interrupted when it had just been opened")
             raise
         self._introduced = pin.serial
 
@@ -165,12 +166,8 @@ class PersistMixin(Base):
         busy = self.in_atomic_block or self.allow_thread_sharing or not self._is_idle()
         if not self._said_that_it_stays:
             self._said_that_it_stays = busy
-            logger.info(
-                "alias %r: a connection opened before %s %s",
-                self.alias,
-                scope,
-                "stays in use: it is in a transaction or shared" if busy else "was closed",
-            )
+            what = "stays: it is in a transaction or shared" if busy else "was closed"
+            logger.info("alias %r: its connection from before %s %s", self.alias, scope, what)
         if not busy:
             with self._sparing_pin():
                 self.close()
