@@ -52,14 +52,17 @@ def test_request_that_raises_gives_its_connection_back(site: TestApp, pid_of: Ca
     assert pid_of() == before
 
 
+@pytest.mark.parametrize("multithread", [False, True], ids=["process", "thread"])
 @pytest.mark.parametrize("path", ["manual-transaction", "raw-begin", "raw-begin-failed", "on-commit-lost"])
 def test_transaction_left_open_is_rolled_back(
     path: str,
+    multithread: bool,
     site: TestApp,
     pid_of: Callable[[], int],
     notes: Callable[[], list[str]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    site.extra_environ["wsgi.multithread"] = multithread
     before = pid_of()
     with caplog.at_level(logging.WARNING, "wsgi_persist"):
         site.get(f"/{path}/?note=left")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +15,8 @@ from webtest import TestApp
 from tests.conftest import DRIVER, Server
 from tests.integration.test_request import extra_view
 from wsgi_persist import LeakedStateError, registry
+
+sql_module = importlib.import_module(f"{DRIVER}.sql")
 
 # What a request leaves, and whether a reset undoes it (else the connection is closed).
 KINDS = {
@@ -143,6 +147,67 @@ def test_temporary_table_of_a_receiver_is_never_discarded(site: TestApp, server:
         assert int(site.get("/pid/").text) != before
     finally:
         connection_created.disconnect(receiver)
+
+
+SETTING = "SELECT set_config('work_mem', '2048kB', false)"
+COPY = f"COPY ({SETTING}) TO STDOUT"
+
+
+def copy_out(cursor: Any) -> None:
+    if DRIVER == "psycopg2":
+        cursor.copy_expert(COPY, io.StringIO())
+    else:
+        with cursor.copy(COPY) as copy:
+            list(copy)
+
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "execute": lambda cursor: cursor.execute(SETTING),
+    "executemany": lambda cursor: cursor.executemany(
+        "SELECT set_config('work_mem', %s, false)", [["2048kB"]]
+    ),
+    "callproc": lambda cursor: cursor.callproc("set_config", ["work_mem", "2048kB", False]),
+    "copy": copy_out,
+    "composed": lambda cursor: cursor.execute(sql_module.SQL(SETTING)),
+    "raw execute": lambda cursor: cursor.connection.cursor().execute(SETTING),
+    "raw bytes": lambda cursor: cursor.connection.cursor().execute(SETTING.encode()),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_the_server_is_watched(way: str, site: TestApp) -> None:
+    from django.db import connection
+
+    from tests.site import views
+
+    def view(request: Any) -> Any:
+        with connection.cursor() as cursor:
+            WAYS[way](cursor)
+        return views.HttpResponse(str(views.scalar("SHOW work_mem")))
+
+    new = site.get("/session/").json
+    pid = site.get("/pid/").text
+    with extra_view(view):
+        assert site.get("/extra/").text == "2MB"
+    assert site.get("/session/").json == new
+    # Of a procedure the name alone is known, and set_config may set what no reset undoes.
+    assert (site.get("/pid/").text == pid) is (way != "callproc")
+
+
+def test_server_side_cursors_own_statement_is_watched(site: TestApp) -> None:
+    from django.db import connection, transaction
+
+    from tests.site import views
+
+    def view(request: Any) -> Any:
+        with transaction.atomic(), connection.chunked_cursor() as cursor:
+            cursor.execute(SETTING)
+            return views.HttpResponse(cursor.fetchone()[0])
+
+    new = site.get("/session/").json
+    with extra_view(view):
+        assert site.get("/extra/").text == "2MB"
+    assert site.get("/session/").json == new
 
 
 def test_drivers_own_cursor_is_watched(site: TestApp, server: Server) -> None:
