@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import shutil
+import signal
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,10 @@ import trustme
 
 from tests.front import Front
 from tools.postgres import Cluster, binaries, has_tls, unprivileged_user
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a shell's background job: servers that the tests start would inherit it, and never stop.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DRIVER = os.environ.setdefault("SITE_DRIVER", "psycopg")
 SCHEMA = "CREATE TABLE entry (id serial PRIMARY KEY, note text NOT NULL)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +17,7 @@ from wsgi_persist import registry
 
 
 @pytest.fixture(scope="session")
-def django_site(site_database: Cluster, tls_port: int) -> None:
+def django_site(site_database: Cluster, tls_port: int) -> Iterator[None]:
     tls = {"HOST": "127.0.0.1", "PORT": tls_port, "OPTIONS": {"sslmode": "require"}}
     tcp = {"HOST": "127.0.0.1", "OPTIONS": {"sslmode": "disable"}}
     aliases = {"other": {}, "second": {"name": "second"}, "tcp": tcp, "tls": tls}
@@ -24,6 +25,9 @@ def django_site(site_database: Cluster, tls_port: int) -> None:
     import django
 
     django.setup()
+    yield
+    # It writes to a stream of pytest's, which is closed before the process ends.
+    logging.getLogger("wsgi_persist").handlers.clear()
 
 
 @pytest.fixture
