@@ -14,10 +14,10 @@ _NEXT_LINE = rf"[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:{_SPACE}|--[^\n\r]*[\n\r])*"
 _DIGITS = "[0-9](?:_?[0-9])*"
 _PLACE = rf"%(?:\([{_LETTER}][{_LETTER}0-9. ]*\))?[sbt](?![{_LETTER}0-9$])"
 _ITEM = rf"(?:{_PLACE}(?:::[a-z]+(?:\[\])?)?|DEFAULT|NULL)"
-# No part can give back what it took and try again, so that time is linear in the text.
+# Each part matches a text in one way only: what fails costs no more than what fits, so time is linear.
 _TOKEN = re.compile(
     rf"""(?:(?P<skip>{_SPACE}+|--[^\n\r]*)
-    |(?P<rows>(?P<row>\({_ITEM}(?:,[ ]?(?:%s(?=[,)])|{_ITEM}))*\))(?:,[ ]?(?P=row))*)
+    |(?P<rows>(?P<row>\({_ITEM}(?:,[ ]?{_ITEM})*\))(?:,[ ]?(?P=row))*)
     |(?P<literal>(?:[nN]|[uU]&)?{_PLAIN}|[bBxX]'[^']*'|[eE]{_ESCAPES}(?:{_NEXT_LINE}{_ESCAPES})*)
     |(?P<unknown>[uU]&["']|[nNbBxXeE]')
     |(?P<word>[{_LETTER}][{_LETTER}0-9$]*)
