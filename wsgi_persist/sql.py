@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 from wsgi_persist.effects import BUILT_IN_VERDICTS, NOTHING, UNKNOWN, Leaves, Verdict, effect
 from wsgi_persist.lexer import NotUnderstood, statements
 from wsgi_persist.rules import Statement
 
-__all__ = ["NONE", "Classifier", "Functions", "Leaves", "Verdict", "leaves"]
+__all__ = ["NONE", "Classifier", "Functions", "Leaves", "Verdict"]
 
 
 class Functions(NamedTuple):
@@ -61,11 +60,3 @@ class Classifier:
         except (NotUnderstood, UnicodeDecodeError):
             worst = max(worst, UNKNOWN, key=lambda verdict: verdict.leaves.value)
         return worst
-
-
-_classifier = lru_cache(maxsize=16)(Classifier)
-
-
-def leaves(sql: str | bytes, functions: Functions = NONE) -> Verdict:
-    """What the statements of this text leave behind, at worst."""
-    return _classifier(functions)(sql)

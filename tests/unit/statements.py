@@ -7,7 +7,16 @@ same texts. ``pay``, ``"Pay"`` and ``app.pay`` stand for functions of a user's; 
 
 from __future__ import annotations
 
-from wsgi_persist.sql import Leaves
+from functools import lru_cache
+
+from wsgi_persist.sql import NONE, Classifier, Functions, Leaves, Verdict
+
+_classifier = lru_cache(maxsize=16)(Classifier)
+
+
+def leaves(sql: str | bytes, functions: Functions = NONE) -> Verdict:
+    return _classifier(functions)(sql)
+
 
 NOTHING, STATE, FOR_GOOD = Leaves.NOTHING, Leaves.STATE, Leaves.FOR_GOOD
 

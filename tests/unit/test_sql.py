@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.statements import STATEMENTS
+from tests.unit.statements import STATEMENTS, leaves
 from wsgi_persist.functions import BUILT_INS, KEYWORDS, NEVER_FUNCTIONS
-from wsgi_persist.sql import NONE, Classifier, Functions, Leaves, leaves
+from wsgi_persist.sql import NONE, Classifier, Functions, Leaves
 
 KNOWN = Functions(trusted=frozenset({"unaccent", "st_area", "crosstab", "dblink"}))
 SHADOWED = Functions(shadowed=frozenset({"lower", "set_config", "setseed", "value"}))

@@ -7,12 +7,11 @@ import re
 from itertools import pairwise
 
 import pytest
+from pglast import parser
 
-from tests.unit.statements import STATEMENTS
+from tests.unit.statements import STATEMENTS, leaves
 from wsgi_persist.lexer import scan
-from wsgi_persist.sql import Leaves, leaves
-
-parser = pytest.importorskip("pglast.parser", reason="PostgreSQL's scanner is in the test extra: pglast")
+from wsgi_persist.sql import Leaves
 
 # Placeholders are the drivers', not PostgreSQL's.
 PLACE = re.compile(r"%(\(\w[\w. ]*\))?[sbt](?![\w$])")
