@@ -15,29 +15,29 @@ logger = logging.getLogger("wsgi_persist.boundary")
 class Boundary:
     """What a request got on its way in; it leaves once, whoever closes its response.
 
-    :ivar scope: whose pins the request may lease.
+    :ivar scope: whose pins the request may lease; None when it has left, as a response that lives on
+        must not keep the scope of a thread alive that has ended.
     """
 
-    __slots__ = ("left", "scope")
+    __slots__ = ("scope",)
 
-    def __init__(self, scope: Scope, left: bool = False) -> None:
+    def __init__(self, scope: Scope | None) -> None:
         self.scope = scope
-        self.left = left
 
     def closing(self) -> None:
         """The application's own close() is about to run."""
-        if not self.left:
+        if self.scope is not None:
             self.scope.leaving = True
 
     def leave(self) -> None:
-        if not self.left:
+        if self.scope is not None:
             try:
                 self.scope.leave()
             finally:
-                self.left = True
+                self.scope = None
 
     def __del__(self) -> None:
-        if not self.left:
+        if self.scope is not None:
             logger.warning(
                 "a response was thrown away without close(), against PEP 3333: its request ends now"
             )

@@ -149,7 +149,7 @@ class Scope:
         """The boundary is taken: by this very request, if the application is wrapped twice."""
         host = current()
         if host is not None and environ is host._request:
-            return Boundary(host, left=True)
+            return Boundary(None)
         logger.warning(
             "%s gets connections of its own: %s is still inside (a request within a request, or a "
             "response that was not closed)",

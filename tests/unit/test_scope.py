@@ -119,7 +119,7 @@ def test_wrapped_twice_is_one_request(scope: Scope, caplog: pytest.LogCaptureFix
     environ = {**REQUEST}
     outer = scope.enter(environ)
     inner = scope.enter(environ)
-    assert inner.scope is scope
+    assert current() is scope
     inner.leave()
     assert current() is scope
     outer.leave()
@@ -129,6 +129,7 @@ def test_wrapped_twice_is_one_request(scope: Scope, caplog: pytest.LogCaptureFix
 def test_request_beside_another_has_pins_that_end_with_it(scope: Scope) -> None:
     outer = scope.enter(REQUEST)
     inner = scope.enter({**REQUEST})
+    assert inner.scope is not None
     pin = inner.scope.pin("key", "name", Policy(reset="never"))
     connection = FakeConnection()
     pin.hold(connection, None, 0.0)
@@ -389,11 +390,13 @@ def test_unknown_driver_is_refused(scope: Scope) -> None:
 
 def test_thread_that_ends_closes_its_pins() -> None:
     kept: list[FakeConnection] = []
+    responses: list[Any] = []  # as servers keep them in cycles
 
     def serve() -> None:
         scope = registry.thread_scope()
         assert registry.thread_scope() is scope
         boundary = scope.enter(REQUEST)
+        responses.append(boundary)
         pin = scope.pin("key", "name", Policy(reset="never"))
         kept.append(FakeConnection())
         pin.hold(kept[0], None, scope.now)
