@@ -16,8 +16,8 @@ test:  ## unit, integration and Apache tests on both drivers, with coverage
 	@python=$$($(ENVIRONMENT) test apache) && export PYTHONPATH=. && \
 	echo "--> everything on psycopg 3" && \
 	SITE_DRIVER=psycopg "$$python" -W error -m pytest --cov --cov-report= && \
-	echo "--> integration and Apache on psycopg2" && \
-	SITE_DRIVER=psycopg2 "$$python" -W error -m pytest --cov --cov-append tests/integration tests/apache
+	echo "--> integration and Apache on psycopg2, with the machine's PostgreSQL if it has one" && \
+	SITE_DRIVER=psycopg2 PG=machine "$$python" -W error -m pytest --cov --cov-append tests/integration tests/apache
 
 django-suite:  ## Django's own test suite on our backend beside the stock one, on both drivers
 	@python=$$($(ENVIRONMENT) test) && export PYTHONPATH=. && \

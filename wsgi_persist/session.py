@@ -38,13 +38,18 @@ _BASELINE = """
         OR EXISTS (SELECT FROM pg_catalog.pg_locks
                    WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())"""
 
-# Names of functions outside pg_catalog: those that belong to extensions and are immutable or stable in
-# every form, and all others.
-_FUNCTIONS = """
+# Volatile functions of uuid-ossp and pgcrypto that only draw random numbers.
+_HARMLESS = """uuid_generate_v1,uuid_generate_v1mc,uuid_generate_v4,gen_random_bytes,gen_salt,
+pgp_sym_encrypt,pgp_sym_encrypt_bytea,pgp_pub_encrypt,pgp_pub_encrypt_bytea""".replace("\n", "")
+
+# Names of functions outside pg_catalog: those that belong to extensions and leave nothing in any form, as
+# far as their volatility tells, and all others.
+_FUNCTIONS = f"""
     (SELECT pg_catalog.array_agg(name) FILTER (WHERE safe) AS trusted,
             pg_catalog.array_agg(name) FILTER (WHERE NOT safe) AS others
      FROM (SELECT p.proname::text AS name,
-                  pg_catalog.bool_and(d.objid IS NOT NULL AND p.provolatile IN ('i', 's')) AS safe
+                  pg_catalog.bool_and(d.objid IS NOT NULL AND (
+                      p.provolatile IN ('i', 's') OR p.proname = ANY ('{{{_HARMLESS}}}'::name[]))) AS safe
            FROM pg_catalog.pg_proc p
            LEFT JOIN pg_catalog.pg_depend d ON d.objid = p.oid AND d.deptype = 'e'
                AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass

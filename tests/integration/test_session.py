@@ -306,6 +306,35 @@ def test_prepared_statements_of_the_driver_are_forgotten(site: TestApp) -> None:
     assert int(site.get("/pid/").text) == before
 
 
+@pytest.mark.parametrize(
+    ("extension", "statement", "resets"),
+    [
+        pytest.param("pg_trgm", "SELECT similarity('a', 'b')", 0, id="immutable"),
+        pytest.param("pg_trgm", "SELECT set_limit(0.5)", 1, id="sets something"),
+        pytest.param("pg_trgm", "SELECT pay()", 1, id="a user's own"),
+        pytest.param("pgcrypto", "SELECT gen_salt('bf')", 0, id="volatile but harmless"),
+    ],
+)
+def test_functions_of_extensions_are_known(
+    extension: str, statement: str, resets: int, site: TestApp, server: Server
+) -> None:
+    from wsgi_persist import session
+
+    if not server("SELECT 1 FROM pg_available_extensions WHERE name = %s", extension):
+        pytest.skip(f"this PostgreSQL has no {extension}: set PG_BIN to one that has")
+    server(f"CREATE EXTENSION {extension}")
+    server("CREATE OR REPLACE FUNCTION pay() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    session._classifiers.clear()
+    try:
+        site.get("/pid/")
+        server.mark()
+        run(site, [statement])
+        assert len([sent for sent in server.statements() if sent.startswith("CLOSE ALL")]) == resets
+    finally:
+        server(f"DROP EXTENSION {extension}")
+        session._classifiers.clear()
+
+
 def test_user_function_with_a_built_ins_name_loses_its_place(site: TestApp, server: Server) -> None:
     from wsgi_persist import session
 
