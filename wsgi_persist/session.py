@@ -62,7 +62,7 @@ _FUNCTIONS = f"""
 _classifiers: dict[tuple[object, ...], Classifier] = {}
 
 # Texts that were reported, so that the log names each once.
-_reported: set[str] = set()
+_reported: set[str | bytes] = set()
 _REPORT_AT_MOST = 1000
 
 
@@ -102,12 +102,12 @@ class Session:
         """As new: nothing is left."""
         self.leaves = Leaves.NOTHING
         self.reason = ""
-        self.sql = ""
+        self.sql: str | bytes = ""
         self._held.clear()
 
     def tell(self, query: Any) -> None:
         """A statement is about to be sent."""
-        text = query if query.__class__ is str else self._driver.text_of(query, self._connection)
+        text = self._driver.text_of(query, self._connection)
         verdict = self._classify(text)
         if verdict.leaves is not Leaves.NOTHING:
             self._note(verdict.leaves, verdict.reason, text)
@@ -182,12 +182,12 @@ class Session:
         self._driver.forget_prepared(self._connection)
         self.settle()
 
-    def _note(self, leaves: Leaves, reason: str, sql: str) -> None:
+    def _note(self, leaves: Leaves, reason: str, sql: str | bytes) -> None:
         if leaves.value > self.leaves.value:
             self.leaves, self.reason, self.sql = leaves, reason, sql
 
 
-def _is_news(what: str) -> bool:
+def _is_news(what: str | bytes) -> bool:
     """Whether this was not reported before by this process; in time every text was."""
     if what in _reported or len(_reported) >= _REPORT_AT_MOST:
         return False

@@ -153,6 +153,10 @@ SETTING = "SELECT set_config('work_mem', '2048kB', false)"
 COPY = f"COPY ({SETTING}) TO STDOUT"
 
 
+class SafeText(str):
+    """As templates and enumerations have them."""
+
+
 def copy_out(cursor: Any) -> None:
     if DRIVER == "psycopg2":
         cursor.copy_expert(COPY, io.StringIO())
@@ -170,6 +174,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "copy": copy_out,
     "composed": lambda cursor: cursor.execute(sql_module.SQL(SETTING)),
     "raw execute": lambda cursor: cursor.connection.cursor().execute(SETTING),
+    "a kind of str": lambda cursor: cursor.execute(SafeText(SETTING)),
     "raw bytes": lambda cursor: cursor.connection.cursor().execute(SETTING.encode()),
 }
 
@@ -192,6 +197,19 @@ def test_every_way_to_the_server_is_watched(way: str, site: TestApp) -> None:
     assert site.get("/session/").json == new
     # Of a procedure the name alone is known, and set_config may set what no reset undoes.
     assert (site.get("/pid/").text == pid) is (way != "callproc")
+
+
+def test_what_is_no_statement_is_the_drivers_to_refuse(site: TestApp, driver: Any) -> None:
+    from tests.site import views
+
+    def view(request: Any) -> Any:
+        views.connection.ensure_connection()
+        with pytest.raises(TypeError):
+            views.connection.connection.cursor().execute(7)
+        return views.HttpResponse("refused")
+
+    with extra_view(view):
+        assert site.get("/extra/").text == "refused"
 
 
 def test_server_side_cursors_own_statement_is_watched(site: TestApp) -> None:

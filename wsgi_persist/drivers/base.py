@@ -10,7 +10,6 @@ from wsgi_persist.cursors import Ears
 # libpq's PQtransactionStatus, the same numbers in both drivers.
 IDLE, ACTIVE, IN_TRANSACTION, IN_ERROR, UNKNOWN = range(5)
 
-
 # Severities with which a server ends a session.
 FAREWELLS = ("FATAL", "PANIC")
 
@@ -46,8 +45,8 @@ class Driver(Protocol):
     def database(self, connection: Any) -> tuple[Any, ...]:
         """Tells the databases apart that a process is connected to."""
 
-    def text_of(self, query: Any, connection: Any) -> str:
-        """The text of a statement that is no str: bytes, or one composed by the driver."""
+    def text_of(self, query: Any, connection: Any) -> str | bytes:
+        """The text of whatever was given as a statement."""
 
     def watch(self, connection: Any, ears: Ears, registered: Callable[[], None]) -> None:
         """From now on cursors tell what they send, see :func:`wsgi_persist.cursors.telling`."""
@@ -74,7 +73,10 @@ class Common:
         info = connection.info
         return info.host, info.port, info.dbname
 
-    def text_of(self, query: Any, connection: Any) -> str:
-        if isinstance(query, bytes):
-            return query.decode(errors="replace")
-        return str(query.as_string(connection))
+    def text_of(self, query: Any, connection: Any) -> str | bytes:
+        if isinstance(query, (str, bytes)):
+            return query
+        if hasattr(query, "as_string"):
+            return str(query.as_string(connection))
+        # The driver's to refuse, or to understand: no text, so nothing that could be trusted.
+        return f"<{type(query).__name__}>"
