@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import secrets
 import shutil
@@ -24,7 +23,7 @@ from tools import environment, load
 from tools.apache import Apache, ApacheError
 from tools.httpd import require_readable
 from tools.postgres import Cluster, free_port
-from tools.steps import Trouble, run, say
+from tools.steps import Trouble, alone, run, say
 
 SITE = environment.ROOT / "deploy" / "demo"
 DATABASE = "demo"
@@ -161,7 +160,7 @@ def show(options: argparse.Namespace) -> None:
     # The users that PostgreSQL and Apache run as must get through.
     os.umask(0o022)
     home.mkdir(exist_ok=True)
-    with _alone(home):
+    with alone(home, _refuse_a_second):
         demo = Demo(home, port)
         require_readable([Path(sys.executable)])
         with running(demo) as stack:
@@ -190,14 +189,8 @@ def serve(server: Apache) -> None:
         threading.Event().wait()
 
 
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    with (home / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Trouble("the demonstration of this clone is running already: stop it") from None
-        yield
+def _refuse_a_second() -> None:
+    raise Trouble("the demonstration of this clone is running already: stop it")
 
 
 def chosen_port(given: int | None) -> int:

@@ -6,20 +6,18 @@ of its Python; ``--where`` prints the folder. Runs on any Python 3.10 or later, 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from configparser import ConfigParser
-from contextlib import contextmanager
 from pathlib import Path
 
 from tools import machine
-from tools.steps import Trouble, run, say
+from tools.steps import Trouble, alone, run, say
 
 ROOT = Path(__file__).resolve().parent.parent
 # What a wheel is built from.
@@ -47,7 +45,7 @@ def build(extras: Sequence[str]) -> Path:
     """Bring the environment up to date and return its Python."""
     os.umask(0o022)
     home = _own_folder()
-    with _alone(home):
+    with alone(home, _say_that_it_waits):
         venv = Environment(home)
         venv.create()
         for extra in extras:
@@ -143,16 +141,9 @@ def _own_folder() -> Path:
     return home
 
 
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """One build at a time: `make test` may start while `make demo` still compiles."""
-    with (home / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another build of the same environment")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _say_that_it_waits() -> None:
+    """`make test` may start while `make demo` still compiles."""
+    say("waiting for another build of the same environment")
 
 
 def _fingerprint() -> str:

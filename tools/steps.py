@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 # What pip and the compilers write, and what to do about it; the first that fits is told.
@@ -27,6 +29,18 @@ class Trouble(Exception):
 def say(text: str) -> None:
     """Progress goes to standard error: the standard output is the result."""
     print(f"--> {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def alone(folder: Path, when_taken: Callable[[], None]) -> Iterator[None]:
+    """Hold the folder's lock; *when_taken* says or raises what somebody has to know who must wait."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            when_taken()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def run(

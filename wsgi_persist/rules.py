@@ -56,7 +56,7 @@ _GRAMMAR = {
 
 
 class Statement:
-    """Rules over one statement's tokens, as ``_statements`` gives them."""
+    """Rules over one statement's tokens, as :func:`wsgi_persist.lexer.statements` gives them."""
 
     def __init__(self, tokens: list[str], known: dict[str, Verdict]) -> None:
         self.tokens = tokens

