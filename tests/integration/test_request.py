@@ -10,6 +10,7 @@ import pytest
 from webtest import TestApp
 
 from tests.conftest import Server, eventually
+from tests.site.extra import extra_view
 
 
 def test_sixty_requests_of_three_statements_send_180_and_open_nothing(site: TestApp, server: Server) -> None:
@@ -249,26 +250,3 @@ def test_close_old_connections_mid_request_notices_a_dead_backend(site: TestApp,
 
     with extra_view(view):
         assert site.get("/extra/").text == "True"
-
-
-class extra_view:
-    """A view of the test's own at ``/extra/``."""
-
-    def __init__(self, view: Callable[[Any], Any]) -> None:
-        from django.urls import path
-
-        self._pattern = path("extra/", view)
-
-    def __enter__(self) -> None:
-        self._change("append")
-
-    def __exit__(self, *exception: object) -> None:
-        self._change("remove")
-
-    def _change(self, how: str) -> None:
-        from django.urls import clear_url_caches
-
-        from tests.site.urls import urlpatterns
-
-        getattr(urlpatterns, how)(self._pattern)
-        clear_url_caches()

@@ -13,7 +13,7 @@ import pytest
 from webtest import TestApp
 
 from tests.conftest import DRIVER, Server
-from tests.integration.test_request import extra_view
+from tests.site.extra import extra_view
 from wsgi_persist import LeakedStateError, registry
 
 sql_module = importlib.import_module(f"{DRIVER}.sql")
