@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_persist.effects import NOTHING
+from wsgi_persist.effects import QUIET
 
 Tell = Callable[[Any], None]
 
@@ -16,7 +16,7 @@ _SENDING = ("execute", "executemany", "copy_expert", "copy", "stream")
 class Ears:
     """Where cursors tell what they do.
 
-    :ivar seen: verdicts on statements by their text; what leaves nothing is not told again.
+    :ivar seen: verdicts on statements by their text; a read that leaves nothing is not told again.
     :ivar tell: gets every other statement before it is sent.
     :ivar hold: gets every server-side cursor that is opened.
     """
@@ -45,7 +45,7 @@ def _telling(send: Callable[..., Any], ears: Ears) -> Callable[..., Any]:
 
     def method(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
         # Composed statements of the drivers are no str, nor can they be looked up.
-        if query.__class__ is not str or seen(query) is not NOTHING:
+        if query.__class__ is not str or seen(query) is not QUIET:
             tell(query)
         return send(self, query, *args, **kwargs)
 

@@ -13,7 +13,7 @@ import wsgi_persist
 PACKAGE = Path(wsgi_persist.__file__).parent
 # A room may import from the rooms before it.
 ORDER = [
-    *("version", "errors", "policy", "functions", "effects", "lexer", "rules", "sql"),
+    *("version", "errors", "policy", "functions", "effects", "lexer", "verbs", "rules", "sql"),
     *("cursors", "drivers", "liveness", "session", "pin", "boundary", "scope"),
     *("registry", "plain", "lifecycle"),
 ]
