@@ -92,7 +92,7 @@ pg_sequence_last_value pg_sleep pg_sleep_for pg_sleep_until pg_table_size pg_tab
 pg_total_relation_size pg_xact_commit_timestamp pg_xact_status random random_normal timeofday txid_status
 uuidv4 uuidv7
 """
-_WRITING = VOLATILE - frozenset(_HARMLESS.split())
+HARMLESS = frozenset(_HARMLESS.split())
 # A rollback undoes what these do, or it ends with the session; the last two are not volatile, but write.
 _UNDONE = re.compile(
     "nextval|set_config|setseed|pg_notify|pg_(try_)?advisory_.*|lo_(?!export).*|loread|lowrite"
@@ -104,7 +104,7 @@ def _of_built_in(name: str) -> Verdict:
     found = effect(name) or ONCE
     if _UNDONE.fullmatch(name):
         return found._replace(kind=Kind.WRITE)
-    return QUIET if found is ONCE and name not in _WRITING else found
+    return QUIET if found is ONCE and name not in VOLATILE - HARMLESS else found
 
 
 BUILT_IN_VERDICTS = {name: _of_built_in(name) for name in BUILT_INS | {"cube", "rollup"}}

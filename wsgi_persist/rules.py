@@ -28,7 +28,7 @@ from wsgi_persist.verbs import QUERIES, READING, is_custom, of_verb, words
 # Among EXPLAIN's options: it carries the statement out, or may.
 _ANALYZE = words('analyze analyse "analyze" "analyse" %s')
 _TRUE = words("true 't' 'true' 'y' 'yes' 'on' '1'")
-# What a query does that holds them: it writes, locks rows, or perhaps calls what looks like a field.
+# A query that holds them writes, locks rows, or perhaps calls what looks like a field.
 _WRITING = words("insert update delete merge into")
 _UNSURE = {
     *(("for", "share"), ("for", "no"), ("for", "key")),
