@@ -35,9 +35,13 @@ class Verdict(NamedTuple):
 # The one verdict on every read that leaves nothing: watching cursors know it by identity.
 QUIET = Verdict(Leaves.NOTHING, "nothing", Kind.READ)
 UNDONE = Verdict(Leaves.NOTHING, "nothing", Kind.WRITE)
+# Set, dropped or gone back to: nothing was written by it.
+MARK = Verdict(Leaves.NOTHING, "savepoint", Kind.WRITE)
+UNMARK = MARK._replace(kind=Kind.OTHER)
 ONCE = Verdict(Leaves.NOTHING, "nothing", Kind.OTHER)
 UNKNOWN = Verdict(Leaves.STATE, "unknown", Kind.OTHER)
-FUNCTION = Verdict(Leaves.STATE, "function", Kind.OTHER)
+# A user's own, which cannot commit either.
+FUNCTION = Verdict(Leaves.STATE, "function", Kind.WRITE)
 TEMPORARY = Verdict(Leaves.STATE, "temporary", Kind.WRITE)
 SETTING = Verdict(Leaves.STATE, "SET", Kind.WRITE)
 CURSOR = Verdict(Leaves.STATE, "cursor", Kind.OTHER)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from wsgi_persist.effects import CURSOR, CUSTOM, ONCE, QUIET, UNDONE, UNKNOWN, Kind, Leaves, Verdict
+from wsgi_persist.effects import (
+    CURSOR,
+    CUSTOM,
+    MARK,
+    ONCE,
+    QUIET,
+    UNDONE,
+    UNKNOWN,
+    UNMARK,
+    Kind,
+    Leaves,
+    Verdict,
+)
 
 
 def words(text: str) -> frozenset[str]:
@@ -17,9 +29,9 @@ QUERIES = READING | words("insert update delete merge")
 # Some cannot run in a transaction, where they fail again as they did before.
 _TRANSACTIONAL = QUERIES - READING | words(
     """alter analyse analyze cluster comment create drop grant import lock notify reassign refresh reindex
-    revoke savepoint security truncate"""
+    revoke security truncate"""
 )
-_ONCE = words("abort begin checkpoint close commit copy end fetch move release rollback start vacuum")
+_ONCE = words("abort begin checkpoint close commit copy end fetch move start vacuum")
 _STATE = dict.fromkeys(("listen", "reset", "set", "unlisten"), Kind.WRITE)
 _STATE |= dict.fromkeys(("call", "deallocate", "discard", "do", "execute", "prepare"), Kind.OTHER)
 VERBS = {
@@ -27,6 +39,8 @@ VERBS = {
     **dict.fromkeys(_TRANSACTIONAL, UNDONE),
     **dict.fromkeys(_ONCE, ONCE),
     **{verb: Verdict(Leaves.STATE, verb.upper(), kind) for verb, kind in _STATE.items()},
+    "savepoint": MARK,
+    **dict.fromkeys(("release", "rollback"), UNMARK),
     "load": Verdict(Leaves.FOR_GOOD, "LOAD", Kind.OTHER),
 }
 
@@ -40,6 +54,8 @@ def of_verb(tokens: list[str], at: int) -> Verdict:
         return _setting(verb, after)
     if verb == "declare":
         return CURSOR if ("with", "hold") in pairwise(tokens) else ONCE
+    if verb == "rollback" and after[0] == "prepared":
+        return ONCE
     if verb == "prepare" and after[0] == "transaction" and after[1][0] == "'":
         return ONCE
     return VERBS.get(verb, UNKNOWN)

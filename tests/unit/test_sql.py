@@ -208,4 +208,4 @@ def test_bulk_insert_is_seen_as_one_run() -> None:
     row = "(" + ", ".join(["%s"] * 8) + ")"
     text = 'INSERT INTO "t" ("a") VALUES ' + ", ".join([row] * 2000)
     assert leaves(text) == (Leaves.NOTHING, "nothing", Kind.WRITE)
-    assert leaves(text + " RETURNING pay(1)", NONE) == (Leaves.STATE, "function", Kind.OTHER)
+    assert leaves(text + " RETURNING pay(1)", NONE) == (Leaves.STATE, "function", Kind.WRITE)
