@@ -41,9 +41,10 @@ _NAME_FOLLOWS = words(
 )
 # An expression follows these, so that even a keyword before a parenthesis is a function there.
 _EXPRESSION_FOLLOWS = words(
-    """( , [ : := all and any array between both by case content default distinct document else escape for
-    from having ilike in join lateral leading like limit not offset on or passing placing return returning
-    select similar some symmetric then to trailing using value values variadic when where zone"""
+    """( , [ : := all and any array between both by case content default distinct document else escape first
+    for from groups having ilike in join lateral leading like limit next not offset on or passing path placing
+    range ref return returning rows select similar some symmetric then to trailing using value values variadic
+    version when where zone"""
 )
 # What they call is named elsewhere: TREAT calls the function that bears the type's name.
 _NAMELESS = ("%s", "treat")

@@ -106,7 +106,8 @@ def shipped() -> list[str]:
     asked = [str(binaries() / "pg_config"), "--sharedir"]
     folder = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     found = []
-    for path in sorted(Path(folder).glob("**/*.sql")):
+    # Without what leads from one version of an extension to another.
+    for path in (path for path in sorted(Path(folder).glob("**/*.sql")) if path.name.count("--") < 2):
         lines = path.read_text(errors="replace").splitlines()
         text = "\n".join(line for line in lines if not line.startswith("\\"))
         try:
