@@ -68,11 +68,11 @@ _EFFECTS = {
     "server": (Leaves.FOR_GOOD, "binary_upgrade_.*|pg_(backup_start|start_backup)"),
     "dblink": (Leaves.FOR_GOOD, "dblink_connect(_u)?"),
     "SET": (Leaves.STATE, "set_limit"),
-    # These run SQL that they get as text, or make.
+    # These run SQL that they get as text, or make; some call themselves stable or immutable all the same.
     "function": (
         Leaves.STATE,
         "((query|cursor|table|schema|database)_to_xml|crosstab|connectby|xpath_table|dblink).*"
-        "|ts_stat|ts_rewrite",
+        "|ts_stat|ts_rewrite|st_fromflatgeobuftotable",
     ),
 }
 _EFFECT = re.compile("|".join(f"(?P<{reason}>{names})" for reason, (_, names) in _EFFECTS.items()))
@@ -97,6 +97,7 @@ pg_total_relation_size pg_xact_commit_timestamp pg_xact_status random random_nor
 uuidv4 uuidv7
 """
 HARMLESS = frozenset(_HARMLESS.split())
+_ACTING = VOLATILE - HARMLESS
 # A rollback undoes what these do, or it ends with the session; the last two are not volatile, but write.
 _UNDONE = re.compile(
     "nextval|set_config|setseed|pg_notify|pg_(try_)?advisory_.*|lo_(?!export).*|loread|lowrite"
@@ -108,7 +109,7 @@ def _of_built_in(name: str) -> Verdict:
     found = effect(name) or ONCE
     if _UNDONE.fullmatch(name):
         return found._replace(kind=Kind.WRITE)
-    return QUIET if found is ONCE and name not in VOLATILE - HARMLESS else found
+    return QUIET if found is ONCE and name not in _ACTING else found
 
 
 BUILT_IN_VERDICTS = {name: _of_built_in(name) for name in BUILT_INS | {"cube", "rollup"}}

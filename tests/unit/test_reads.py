@@ -19,7 +19,9 @@ from tools.postgres import binaries
 from wsgi_persist.effects import BUILT_IN_VERDICTS
 from wsgi_persist.sql import QUIET, Classifier, Functions, Kind, Leaves
 
-TRUSTED = frozenset({"unaccent", "st_area", "crosstab", "dblink", "dblink_is_busy"})
+TRUSTED = frozenset(
+    {"unaccent", "st_area", "crosstab", "dblink", "dblink_is_busy", "st_fromflatgeobuftotable"}
+)
 KNOWN = Functions(trusted=TRUSTED)
 HARMLESS = frozenset(name for name, verdict in BUILT_IN_VERDICTS.items() if verdict is QUIET)
 HARMLESS |= {"unaccent", "st_area"}
