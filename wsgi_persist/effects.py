@@ -35,9 +35,9 @@ class Verdict(NamedTuple):
 # The one verdict on every read that leaves nothing: watching cursors know it by identity.
 QUIET = Verdict(Leaves.NOTHING, "nothing", Kind.READ)
 UNDONE = Verdict(Leaves.NOTHING, "nothing", Kind.WRITE)
-# Set, dropped or gone back to: nothing was written by it.
-MARK = Verdict(Leaves.NOTHING, "savepoint", Kind.WRITE)
-UNMARK = MARK._replace(kind=Kind.OTHER)
+# The one verdict each on setting savepoints, and on the rest about them: neither writes anything.
+MARK = Verdict(Leaves.NOTHING, "nothing", Kind.WRITE)
+UNMARK = Verdict(Leaves.NOTHING, "nothing", Kind.OTHER)
 ONCE = Verdict(Leaves.NOTHING, "nothing", Kind.OTHER)
 UNKNOWN = Verdict(Leaves.STATE, "unknown", Kind.OTHER)
 # A user's own, which cannot commit either.
@@ -52,8 +52,8 @@ CUSTOM = Verdict(Leaves.FOR_GOOD, "custom", Kind.WRITE)
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """What several things do together."""
     loud = [verdict for verdict in verdicts if verdict is not QUIET]
-    if not loud:
-        return QUIET
+    if len(loud) < 2:
+        return loud[0] if loud else QUIET
     leaves, reason, _ = max(loud, key=lambda verdict: verdict.leaves.value)
     return Verdict(leaves, reason, max((verdict.kind for verdict in loud), key=lambda kind: kind.value))
 

@@ -11,7 +11,7 @@ from wsgi_persist.catalogue import learn
 from wsgi_persist.cursors import Ears, telling
 from wsgi_persist.drivers import ACTIVE, IDLE, Driver
 from wsgi_persist.drivers.errors import first_line, sqlstate
-from wsgi_persist.effects import MARK, Kind, Leaves
+from wsgi_persist.effects import MARK, UNMARK, Kind, Leaves
 from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.policy import Policy
 
@@ -114,7 +114,7 @@ class Session:
         text = self._driver.text_of(query, self._connection)
         verdict = self._classify(text)
         self._told = query, verdict.kind
-        if verdict.kind is not Kind.READ and verdict.reason != MARK.reason:
+        if not (verdict.kind is Kind.READ or verdict is MARK or verdict is UNMARK):
             self.wrote = True
         if verdict.leaves is not Leaves.NOTHING:
             self._note(verdict.leaves, verdict.reason, text)

@@ -16,7 +16,7 @@ from tests.unit.oracle import PLACE, is_read
 from tests.unit.reads import KINDS, READS
 from tests.unit.statements import DJANGO, STATEMENTS, leaves
 from tools.postgres import binaries
-from wsgi_persist.effects import BUILT_IN_VERDICTS
+from wsgi_persist.effects import BUILT_IN_VERDICTS, MARK, UNMARK
 from wsgi_persist.sql import QUIET, Classifier, Functions, Kind, Leaves
 
 TRUSTED = frozenset(
@@ -56,6 +56,15 @@ def test_a_read_is_one_object_also_when_it_was_seen_before() -> None:
     assert classify("select 1") is QUIET
     assert classify.seen("select 1") is QUIET
     assert classify("select 1 " + " " * Classifier.LONGEST) is QUIET
+
+
+def test_savepoints_are_told_apart_from_writes() -> None:
+    assert leaves('SAVEPOINT "a"') is MARK
+    assert leaves('RELEASE SAVEPOINT "a"') is UNMARK
+    assert leaves('ROLLBACK TO SAVEPOINT "a"') is UNMARK
+    for text in ("savepoint a; delete from t", "rollback prepared 'a'", "delete from t"):
+        assert leaves(text) is not MARK
+        assert leaves(text) is not UNMARK
 
 
 @pytest.mark.parametrize("name", ["lower", "random", "value", "pg_advisory_lock"])
