@@ -25,12 +25,28 @@ def status_of(head: bytes) -> int:
     return int(head.split(None, 2)[1])
 
 
+def text_of(head: bytes, body: bytes) -> bytes:
+    """The body of a complete answer, without the sizes of its chunks."""
+    if b"chunked" not in header(head, b"transfer-encoding"):
+        return body
+    text = b""
+    while (size := _size_of_chunk(body)) and size[0]:
+        length, start = size
+        text += body[start : start + length]
+        body = body[start + length + 2 :]
+    return text
+
+
 def _ends_chunked(body: bytes) -> bool:
-    while body:
-        size, found, rest = body.partition(b"\r\n")
-        if not found:
-            return False
-        if int(size.split(b";")[0], 16) == 0:
-            return rest.endswith(b"\r\n")
-        body = rest[int(size.split(b";")[0], 16) + 2 :]
+    while size := _size_of_chunk(body):
+        length, start = size
+        if length == 0:
+            return body.endswith(b"\r\n", start)
+        body = body[start + length + 2 :]
     return False
+
+
+def _size_of_chunk(body: bytes) -> tuple[int, int] | None:
+    """How long the first chunk is and where it starts; None as long as that has not come."""
+    size, found, _ = body.partition(b"\r\n")
+    return (int(size.split(b";")[0], 16), len(size) + 2) if found else None

@@ -42,15 +42,22 @@ class Verdict:
 def judge(answers: Iterable[Answer], rows: Iterable[str]) -> Verdict:
     """Compare the answers to writes with the ids in the table; answers without an id are left out."""
     committed = Counter(rows)
-    asked = {answer.request.id: answer for answer in answers if answer.request.id}
+    promises = {answer.request.id: _promise(answer) for answer in answers if answer.request.id}
     return Verdict(
         committed=committed.total(),
-        lost=[id for id, answer in asked.items() if answer.kind == "200" and not committed[id]],
+        lost=[id for id, done in promises.items() if done and not committed[id]],
         doubled=[id for id, times in committed.items() if times > 1],
-        foreign=[id for id in committed if id not in asked],
-        denied=[id for id, answer in asked.items() if answer.kind == "503+" and committed[id]],
-        unknown=[id for id, answer in asked.items() if answer.kind not in ("200", "503+")],
+        foreign=[id for id in committed if id not in promises],
+        denied=[id for id, done in promises.items() if done is False and committed[id]],
+        unknown=[id for id, done in promises.items() if done is None],
     )
+
+
+def _promise(answer: Answer) -> bool | None:
+    """Whether the answer says that the write is done, or that it is not; None if it says neither."""
+    if answer.status == 200:
+        return True
+    return False if answer.status == 503 and answer.retry_after else None
 
 
 class Writer:

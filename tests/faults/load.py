@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from tests.faults.results import Answer, Request, Results
-from tools.answers import header, is_complete, status_of
+from tools.answers import header, is_complete, status_of, text_of
 
 NextRequest = Callable[[], Request]
 TEXT_KEPT = 200
@@ -72,7 +72,7 @@ class Exchange:
             time.monotonic() - self.scheduled,
             status=status_of(head),
             retry_after=header(head, b"retry-after").decode(),
-            text=body[:TEXT_KEPT].decode(errors="replace"),
+            text=text_of(head, body)[:TEXT_KEPT].decode(errors="replace"),
         )
 
     def failed(self, error: str) -> Answer:

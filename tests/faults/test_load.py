@@ -113,6 +113,13 @@ def test_methods_bodies_and_headers(site: Callable[..., Site]) -> None:
     assert results.of("/read/").kinds() == {"200": 2, "503+": 1}
 
 
+def test_chunks_are_put_together(site: Callable[..., Site]) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked = site(lambda request: head + b"2\r\no\r\r\n3;x=y\r\n\nk!\r\n0\r\n\r\n")
+    results = Load(chunked.url, mix({Request("/", expects="o\r\nk!"): 1}), rate=100, seconds=0.02).run()
+    assert results.kinds() == {"200": 2}
+
+
 def test_broken_connections_are_failures_with_their_reason(site: Callable[..., Site]) -> None:
     cut = Load(site(lambda request: OK[:30]).url, mix({"/": 1}), rate=100, seconds=0.02).run()
     assert {answer.error for answer in cut.answers} == {

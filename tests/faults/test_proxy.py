@@ -175,9 +175,9 @@ def test_who_came_and_left_while_it_was_deaf_is_not_passed_on(proxy: Proxy, echo
 def test_server_that_refuses_resets_the_client(echo: Echo) -> None:
     echo.close()
     with Proxy(echo.address) as proxy:
-        client = client_of(proxy)
-        with client, pytest.raises(ConnectionResetError):
-            client.recv(1)
+        with pytest.raises(ConnectionResetError):
+            with client_of(proxy) as client:
+                client.recv(1)
         assert len(proxy.accepted()) == 1
 
 
