@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -67,11 +67,11 @@ class Faults:
     def frozen(self, pid: int | None = None) -> Iterator[None]:
         """The process *pid*, or else the postmaster, stands still: its sockets answer nothing."""
         pid = pid or self.cluster.pid
-        os.kill(pid, signal.SIGSTOP)
+        _signal(pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            os.kill(pid, signal.SIGCONT)
+            _signal(pid, signal.SIGCONT)
 
     # ##### Its sessions #####
 
@@ -80,6 +80,11 @@ class Faults:
         with closing(self.connect()) as admin, admin.cursor() as cursor:
             cursor.execute(f"SELECT pid {OTHERS} ORDER BY pid")
             return [pid for (pid,) in cursor.fetchall()]
+
+    def busy(self) -> int:
+        """How many of them run a statement."""
+        with closing(self.connect()) as admin:
+            return int(_scalar(admin, f"SELECT count(*) {OTHERS} AND state = 'active'"))
 
     def terminate_all(self) -> int:
         """``pg_terminate_backend`` for each session; returns how many there were."""
@@ -109,9 +114,10 @@ class Faults:
 
 def kill_worker(apache: Apache, number: int = 0) -> int:
     """SIGKILL for one of the daemon processes; returns its pid. Apache starts another."""
+    wait_for(apache.daemon_pids)
     pids = apache.daemon_pids()
     pid = pids[number % len(pids)]
-    os.kill(pid, signal.SIGKILL)
+    _signal(pid, signal.SIGKILL)
     return pid
 
 
@@ -127,12 +133,14 @@ def wait_for(condition: Callable[[], Any], timeout: float = 30.0) -> None:
         time.sleep(0.01)
 
 
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # a session may end at any time by itself
+        os.kill(pid, number)
+
+
 def _end(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not _is_running(pid))
-    except ProcessLookupError:
-        pass
+    _signal(pid, signal.SIGKILL)
+    wait_for(lambda: not _is_running(pid))
 
 
 def _is_running(pid: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.faults.faults import wait_for
 from tests.faults.ledger import Verdict, judge
@@ -16,19 +17,23 @@ from tools.apache import Apache
 HEAD = ("scenario", "variant", "driver", "workers", "requests", "answers", "failures", "slowest s", "verdict")
 
 
+def _scaled(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass(frozen=True)
 class Scale:
     """How long, how often, how much; times are seconds."""
 
-    rate: float = 150.0
-    restarts: int = 10
-    pause: float = 3.0  # after each restart
-    terminating: float = 30.0
-    down: float = 60.0
-    around: float = 10.0  # before and after the server is down
-    silence: float = 20.0
-    rounds: int = 200
-    seed: int = 0
+    rate: float = _scaled(150.0, "requests a second")
+    restarts: int = _scaled(10, "of the server, fast and immediate in turn")
+    pause: float = _scaled(3.0, "seconds before each restart and each silence")
+    terminating: float = _scaled(30.0, "seconds in which all sessions are terminated")
+    down: float = _scaled(60.0, "seconds that the server is down")
+    around: float = _scaled(10.0, "seconds before and after that")
+    silence: float = _scaled(20.0, "seconds that the cable is pulled")
+    rounds: int = _scaled(200, "of random faults")
+    seed: int = _scaled(0, "of the random faults")
 
 
 @dataclass
@@ -37,6 +42,8 @@ class Outcome:
 
     :ivar stuck: workers that did not answer in the end.
     :ivar leaked: sessions that were left, beyond one for each worker, or after the workers' end.
+    :ivar attempts: to connect, while the server was down.
+    :ivar recoveries: seconds from the end of a silence to the first request that succeeded.
     """
 
     scenario: str
@@ -47,7 +54,14 @@ class Outcome:
     verdict: Verdict = field(default_factory=Verdict)
     stuck: list[int] = field(default_factory=list)
     leaked: int = 0
+    attempts: int = 0
+    recoveries: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """The books balance, and no worker or session has gone astray."""
+        return self.verdict.balanced and not self.stuck and not self.leaked
 
     def row(self) -> tuple[str, ...]:
         results = self.results

@@ -51,7 +51,13 @@ class PgBouncer:
         with self.log.open("ab") as log:
             # It refuses to run as root.
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", **switch_user()
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+                **switch_user(),
             )
         wait_for(self._is_ready)
         return self

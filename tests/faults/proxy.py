@@ -33,7 +33,7 @@ class Proxy:
     :param delay: seconds that each piece of data is held back, in each direction.
 
     Where the upstream server refuses a connection, the client's is reset: it was accepted before the
-    proxy could know.
+    proxy could know. In a process that has a thousand files open already, use RemoteProxy.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Proxy:
         self.bytes_up = self.bytes_down = 0
         self._accepted: list[float] = []
         self._pairs: set[Pair] = set()
-        self._deaf = False
+        self.deaf = False
         self._due: list[tuple[float, int, Pipe]] = []
         self._order = itertools.count()
         self._handlers: dict[int, Callable[[int], None]] = {}
@@ -72,11 +72,11 @@ class Proxy:
 
     def reset(self) -> None:
         """Send an RST to both ends of every connection."""
-        self._tell(lambda: [pair.reset() for pair in list(self._pairs)])
+        self._tell(lambda: self._each(Pair.reset))
 
     def hang_up(self) -> None:
         """Close every connection in an orderly way (FIN)."""
-        self._tell(lambda: [pair.hang_up() for pair in list(self._pairs)])
+        self._tell(lambda: self._each(Pair.hang_up))
 
     def go_deaf(self) -> None:
         """Accept and acknowledge, but pass nothing on in either direction; open connections too."""
@@ -135,10 +135,6 @@ class Proxy:
 
     # ##### For the pairs #####
 
-    @property
-    def deaf(self) -> bool:
-        return self._deaf
-
     def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
         known = fd in self._handlers
         self._handlers[fd] = handler
@@ -165,11 +161,11 @@ class Proxy:
                 # A handler that ran just before may have closed this one.
                 if handler := self._handlers.get(fd):
                     handler(events)
-            if not self._deaf:
+            if not self.deaf:
                 self._deliver()
 
     def _wait(self) -> list[tuple[int, int]]:
-        if self._deaf or not self._due:
+        if self.deaf or not self._due:
             return self._epoll.poll()
         left = self._due[0][0] - time.monotonic()
         if left > SPIN:
@@ -225,9 +221,12 @@ class Proxy:
             self._pairs.add(pair)
 
     def _set_deaf(self, deaf: bool) -> None:
-        self._deaf = deaf
+        self.deaf = deaf
+        self._each(Pair.hearing_changed)
+
+    def _each(self, change: Callable[[Pair], None]) -> None:
         for pair in list(self._pairs):
-            pair.hearing_changed()
+            change(pair)
 
 
 def _tcp_pair() -> tuple[socket.socket, socket.socket]:

@@ -30,7 +30,12 @@ class RemoteProxy:
         given = upstream if isinstance(upstream, str) else f"{upstream[0]}:{upstream[1]}"
         command = [sys.executable, "-m", "tests.faults.remote", given, f"--port={port}", f"--delay={delay}"]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            start_new_session=True,  # Ctrl-C is for the one that started it
         )
         self.port = int(self._answer())
 

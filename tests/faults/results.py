@@ -112,9 +112,9 @@ class Results:
 
     def table(self) -> str:
         """Answers by page and kind with their latencies, and the slowest."""
-        rows = [("page", "requests", "answers", "median ms", "p99 ms", "slowest ms")]
-        rows += [_row(page, self.of(page)) for page in self.pages()]
-        lines = [*aligned(rows), "", "the slowest:", *map(str, self.slowest())]
+        head = ("page", "requests", "answers", "median ms", "p99 ms", "slowest ms")
+        rows = [_row(page, self.of(page)) for page in self.pages()]
+        lines = [*aligned([head, *rows]), "", "the slowest:", *map(str, self.slowest())]
         if failures := self.failures:
             lines += ["", f"the first of {len(failures)} that failed:", *map(str, failures[:5])]
         return "\n".join([*lines, "", f"sent {self.sent}, at most {self.latest * 1000:.1f} ms late"])

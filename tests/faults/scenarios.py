@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import time
 from collections.abc import Callable
 
 from tests.faults.chaos import Chaos
-from tests.faults.faults import FAST, IMMEDIATE
+from tests.faults.faults import FAST, IMMEDIATE, wait_for
 from tests.faults.ledger import Writer
 from tests.faults.load import NextRequest, mix
 from tests.faults.outcome import Outcome, Play
@@ -68,6 +69,7 @@ def down(play: Play) -> Outcome:
                 back = time.monotonic()
             time.sleep(scale.around)
         attempts = [moment for moment in proxy.accepted() if gone <= moment < back]
+    outcome.attempts = len(attempts)
     outcome.notes += _phases(outcome.results, gone, back)
     outcome.notes.append(f"attempts to connect while down: {_pace(attempts, back - gone)}")
     return outcome
@@ -75,17 +77,20 @@ def down(play: Play) -> Outcome:
 
 def silence(play: Play) -> Outcome:
     """The cable is pulled while statements run, and again between requests; PROMPT bounds the answers."""
-    network = play.stage.network
-    assert network is not None, "a stage with a network"
+    network, faults = play.stage.network, play.stage.faults
+    assert network is not None
     pages = mix({PAGES[0]: 1.0, Request(f"{READ_SLOWLY}?seconds=0.5", expects="1 2 3"): 1.0})
     # Few enough that nobody waits for a worker while all is well.
     with play.under_load("silence", pages, rate=play.workers, timeout=PROMPT) as (outcome, _):
-        for _ in range(2):
+        for moment in (lambda: faults.busy() > 0, lambda: faults.busy() == 0):
             time.sleep(play.scale.pause)
+            wait_for(moment)
             network.down()
             time.sleep(play.scale.silence)
             network.up()
-            outcome.notes.append(_recovery(play, outcome))
+            outcome.recoveries.append(_recovery(outcome.results))
+    times = ", ".join(f"{seconds:.1f}" for seconds in outcome.recoveries)
+    outcome.notes.append(f"seconds from the cable's return to a request that succeeded: {times}")
     return outcome
 
 
@@ -150,12 +155,15 @@ def _pace(moments: list[float], seconds: float) -> str:
     return f"{len(moments)}, {len(moments) / seconds:.1f} a second, at most {most} in one"
 
 
-def _recovery(play: Play, outcome: Outcome) -> str:
-    """Waits for the first page that succeeds although it was asked for after the cable's return."""
+def _recovery(results: Results) -> float:
+    """Seconds until the moment of the first request from now on that succeeds."""
     since = time.monotonic()
-    fits = lambda answer: answer.scheduled > since and answer.kind == "200"  # noqa: E731
-    while not (found := outcome.results.where(fits).answers):
-        if time.monotonic() > since + 60:
-            return "no page succeeded within 60 s of the cable's return"
-        time.sleep(0.05)
-    return f"first page asked for {found[0].scheduled - since:.1f} s after the cable's return"
+
+    def succeeded() -> list[float]:
+        return [a.scheduled for a in list(results.answers) if a.scheduled > since and a.kind == "200"]
+
+    try:
+        wait_for(succeeded, 60.0)
+    except TimeoutError:
+        return math.inf
+    return min(succeeded()) - since
