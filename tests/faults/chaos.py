@@ -23,6 +23,8 @@ class Chaos:
         self._draw = draw
         self._faults = faults
         self._proxy = proxy
+        self._seconds = 0.0
+        self._number = 0
         self.done: Counter[str] = Counter()
         # How often each comes, beside the others.
         self._kinds: list[tuple[int, str, Callable[[], object]]] = [
@@ -38,12 +40,14 @@ class Chaos:
             (2, "immediate restart", lambda: faults.restart(IMMEDIATE)),
             (2, "crash of a neighbour", faults.crash_neighbour),
             (1, "server killed", faults.kill_postmaster),
-            (1, "worker killed", lambda: kill_worker(apache, draw.randrange(1000))),
+            (1, "worker killed", lambda: kill_worker(apache, self._number)),
         ]
 
     def strike(self) -> None:
         """Do one, and return when it is over."""
         _, name, fault = self._draw.choices(self._kinds, [often for often, _, _ in self._kinds])[0]
+        # Drawn for every fault, needed or not: what the server does must not change what comes next.
+        self._seconds, self._number = self._draw.uniform(0.1, 1.0), self._draw.randrange(1000)
         self.done[name] += 1
         fault()
 
@@ -52,23 +56,20 @@ class Chaos:
 
     def _deafness(self) -> None:
         self._proxy.go_deaf()
-        self._wait()
+        time.sleep(self._seconds)
         self._proxy.hear_again()
 
     def _refusal(self) -> None:
         self._proxy.stop()
         self._proxy.reset()
-        self._wait()
+        time.sleep(self._seconds)
         self._proxy.start()
 
     def _frozen_session(self) -> None:
         if sessions := self._faults.backends():
-            with self._faults.frozen(self._draw.choice(sessions)):
-                self._wait()
+            with self._faults.frozen(sessions[self._number % len(sessions)]):
+                time.sleep(self._seconds)
 
     def _frozen_server(self) -> None:
         with self._faults.frozen():
-            self._wait()
-
-    def _wait(self) -> None:
-        time.sleep(self._draw.uniform(0.1, 1.0))
+            time.sleep(self._seconds)

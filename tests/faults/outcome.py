@@ -112,7 +112,7 @@ class Play:
                 yield outcome, apache
             outcome.stuck = silent_workers(apache)
             outcome.leaked = self._sessions_beyond(self.workers)
-        outcome.leaked += self._sessions_beyond(0)
+        outcome.leaked = max(outcome.leaked, self._sessions_beyond(0))
         outcome.verdict = judge(outcome.results.answers, self.stage.ledger())
 
     def _sessions_beyond(self, allowed: int) -> int:
