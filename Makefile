@@ -13,7 +13,7 @@ demo:  ## serve the demonstration site and measure it against stock Django (ONCE
 	@python=$$($(ENVIRONMENT) demo apache) && exec "$$python" -m tools.demo
 
 test:  ## unit, integration and Apache tests on both drivers, with coverage
-	@python=$$($(ENVIRONMENT) test apache) && export PYTHONPATH=. && \
+	@python=$$($(ENVIRONMENT) test uwsgi apache) && export PYTHONPATH=. && \
 	echo "--> everything on psycopg 3" && \
 	SITE_DRIVER=psycopg "$$python" -W error -m pytest --cov --cov-report= && \
 	echo "--> integration and Apache on psycopg2, with the machine's PostgreSQL if it has one" && \

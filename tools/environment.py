@@ -30,6 +30,9 @@ SOURCES = (
     "wsgi_persist",
     "deploy",
 )
+# Extras that are linked with the Python they are built for: another's from pip's cache may not fit.
+COMPILED = ("apache", "uwsgi")
+OPTIONAL = ("uwsgi",)
 
 
 def folder() -> Path:
@@ -81,10 +84,21 @@ class Environment:
         if self._is_current(extra, mark):
             return
         say(f"packages of [{extra}]: {', '.join(wanted)}")
+        try:
+            self._install(extra, wanted)
+        except Trouble as trouble:
+            if extra not in OPTIONAL:
+                raise
+            say(f"[{extra}] is left out, its tests are skipped: {trouble}")
+        else:
+            self._stamp(extra, mark)
+
+    def _install(self, extra: str, wanted: list[str]) -> None:
+        if extra in COMPILED:
+            machine.require_compiler()
         if extra == "apache":
-            self._prepare_compilation()
-        self.pip(*(["--no-cache-dir"] if extra == "apache" else []), *wanted)
-        self._stamp(extra, mark)
+            self._remove_old_flavour()
+        self.pip(*(["--no-cache-dir"] if extra in COMPILED else []), *wanted)
 
     def add_package(self) -> None:
         mark = _fingerprint()
@@ -108,8 +122,7 @@ class Environment:
         installed = stamp.read_text() if stamp.exists() else ""
         return requirement.replace("mod_wsgi", machine.mod_wsgi_flavour(installed, self.log))
 
-    def _prepare_compilation(self) -> None:
-        machine.require_compiler()
+    def _remove_old_flavour(self) -> None:
         # Two flavours of it own the same files.
         old = ["mod_wsgi", "mod_wsgi-standalone", "mod_wsgi-httpd"]
         run([str(self.python), "-m", "pip", "uninstall", "-q", "-y", *old], self.log)

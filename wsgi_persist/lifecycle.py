@@ -1,4 +1,4 @@
-"""The life of a worker: warm-up, fork, shutdown. The only module that knows mod_wsgi."""
+"""The life of a worker: warm-up, fork, shutdown. The only module that knows mod_wsgi and uWSGI."""
 
 from __future__ import annotations
 
@@ -183,6 +183,38 @@ def _install_hooks() -> None:
     if daemon is not None and daemon.subscribe_shutdown is not None:
         # atexit may never run there: it waits for threads, and WSGIDestroyInterpreter Off skips it.
         daemon.subscribe_shutdown(_on_process_stopping)
+    _hook_into_uwsgi()
+
+
+def _hook_into_uwsgi() -> None:
+    """uWSGI forks without Python's hooks, and with skip-atexit-teardown it ends without atexit's."""
+    try:
+        import uwsgi
+    except ImportError:
+        return
+    _put_before(uwsgi, "post_fork_hook", _forgetting_since(os.getpid()))
+    _put_before(uwsgi, "atexit", lambda: shut_down("uwsgi.atexit"))
+
+
+def _forgetting_since(loader: int) -> Callable[[], None]:
+    def after_fork() -> None:
+        # Without a master it also runs in the first worker, which loaded the application itself.
+        if os.getpid() != loader:
+            registry.forget_all()
+
+    return after_fork
+
+
+def _put_before(uwsgi: Any, name: str, ours: Callable[[], Any]) -> None:
+    """There is one place for each hook, and the application may have taken it."""
+    theirs = getattr(uwsgi, name, None)
+
+    def both() -> None:
+        ours()
+        if theirs is not None:
+            theirs()
+
+    setattr(uwsgi, name, both)
 
 
 def _on_process_stopping(event: str, **details: Any) -> None:

@@ -8,17 +8,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Server, abandoned, eventually, site_environment
 from tests.http import get, in_parallel
+from tests.serving import ROOT, Running, started
 from tools.postgres import free_port
 
-ROOT = Path(__file__).parent.parent.parent
 APP = "tests.site.wsgi:application"
 WSGIREF = """
 import sys
@@ -41,43 +40,8 @@ ONE_AT_A_TIME = ["gunicorn", "gunicorn preload", "wsgiref", "runserver nothreadi
 THREADED = ["gunicorn gthread", "waitress"]
 
 
-class Running:
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        self.process = process
-        self.port = port
-        self.log = log
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(20)
-
-
-@contextmanager
-def serving(name: str, server: Server, log: Path, **environment: str) -> Iterator[Running]:
-    port = free_port()
-    command = [sys.executable, *(part.format(port=port) for part in SERVERS[name])]
-    given = {**os.environ, **site_environment(server.cluster, SITE_ALIASES="{}", **environment)}
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env=given, cwd=ROOT, stdout=output, stderr=output)
-    running = Running(process, port, log)
-    try:
-        wait_until_it_answers(running)
-        yield running
-    finally:
-        if process.poll() is None:
-            running.stop()
-
-
-def wait_until_it_answers(running: Running, timeout: float = 20.0) -> None:
-    give_up = time.monotonic() + timeout
-    while True:
-        try:
-            assert get(running.port, "/plain/").status == 200
-            return
-        except OSError:
-            assert running.process.poll() is None, running.log.read_text()
-            assert time.monotonic() < give_up, running.log.read_text()
-            time.sleep(0.05)
+def serving(name: str, server: Server, log: Path, **environment: str) -> AbstractContextManager[Running]:
+    return started([sys.executable, *SERVERS[name]], server, log, **environment)
 
 
 @pytest.mark.parametrize("name", ONE_AT_A_TIME)
@@ -131,16 +95,6 @@ def test_fork_leaves_the_parents_session_whole(name: str, server: Server, tmp_pa
         lost = [line for line in server.log() if "unexpected EOF" in line or "FATAL" in line]
         assert not lost
     assert "ResourceWarning" not in (tmp_path / "log").read_text()
-
-
-def test_preloaded_master_keeps_nothing(server: Server, tmp_path: Path) -> None:
-    options = '{"persist": {"prewarm": true}}'
-    with serving("gunicorn preload", server, tmp_path / "log", SITE_OPTIONS=options) as running:
-        worker = get(running.port, "/process/").json
-        assert worker["worker"] != running.process.pid
-        names = dict(server("SELECT pid, application_name FROM pg_stat_activity"))
-        assert names[worker["backend"]] == f"wsgi_persist:{worker['worker']}"
-    assert eventually(server.backends, [])
 
 
 def test_prewarm_by_choice(server: Server, tmp_path: Path) -> None:

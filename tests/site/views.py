@@ -279,7 +279,8 @@ def busy(request: HttpRequest) -> HttpResponse:
     """Answers with its backend after some time in Python, to overlap with other requests."""
     first = backend()
     time.sleep(float(request.GET.get("seconds", "0.01")))
-    return JsonResponse({"thread": threading.get_ident(), "first": first, "second": backend()})
+    where = {"worker": os.getpid(), "thread": threading.get_ident()}
+    return JsonResponse({**where, "first": first, "second": backend()})
 
 
 _VIEWS: list[Callable[..., HttpResponse]] = [

@@ -1,4 +1,5 @@
-"""mod_wsgi is only a module with attributes here; the real one is in tests/apache."""
+"""mod_wsgi and uWSGI are only modules with attributes here; the real ones are in tests/apache and
+tests/servers."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from wsgi_persist import Pin, Policy, ScopeError, lifecycle
+from wsgi_persist import Pin, Policy, ScopeError, lifecycle, registry
 from wsgi_persist.scope import Scope
 
 
@@ -71,6 +72,36 @@ def test_old_mod_wsgi_without_events(mod_wsgi: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("atexit.register", lambda *hook: registered.append(hook))
     lifecycle.start([], Policy())
     assert registered == [(lifecycle.shut_down, "atexit")]
+
+
+def uwsgi_with(monkeypatch: pytest.MonkeyPatch, **hooks: Any) -> Any:
+    """uWSGI's module after ours was put into its hooks."""
+    module: Any = ModuleType("uwsgi")
+    vars(module).update(hooks)
+    monkeypatch.setitem(sys.modules, "uwsgi", module)
+    monkeypatch.setattr(lifecycle, "_hooks_installed", False)
+    monkeypatch.setattr(os, "register_at_fork", lambda **hooks: None)
+    monkeypatch.setattr("atexit.register", lambda *hook: None)
+    lifecycle.start([], Policy())
+    return module
+
+
+def test_fork_by_uwsgi_forgets_what_is_the_masters(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(registry, "forget_all", lambda: called.append("forget_all"))
+    uwsgi = uwsgi_with(monkeypatch, post_fork_hook=lambda: called.append("the site's own"))
+    uwsgi.post_fork_hook()
+    assert called == ["the site's own"], "the process that loaded the application was not forked"
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    uwsgi.post_fork_hook()
+    assert called == ["the site's own", "forget_all", "the site's own"]
+
+
+def test_end_of_a_worker_of_uwsgi(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(lifecycle, "shut_down", called.append)
+    uwsgi_with(monkeypatch).atexit()
+    assert called == ["uwsgi.atexit"]
 
 
 def test_process_scope_in_a_threaded_daemon(mod_wsgi: Any) -> None:
