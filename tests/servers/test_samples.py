@@ -94,8 +94,7 @@ def workers_of(server: Server) -> dict[int, int]:
         of("gunicorn", "--threads=2", keep=4),
         of("uwsgi"),
         of("uwsgi", "--threads=2", keep=4),
-        of("uwsgi", "--lazy-apps"),
-        of("uwsgi", "--skip-atexit-teardown"),
+        of("uwsgi", "--lazy-apps", "--skip-atexit-teardown"),
         of("waitress", keep=4),
     ],
 )
@@ -122,7 +121,7 @@ def test_each_keeps_its_own_until_a_stop_that_waits(
 
 @pytest.mark.parametrize(
     ("command", "keep"),
-    [of("gunicorn"), of("gunicorn", "--threads=2", keep=4), of("uwsgi"), of("uwsgi", "--threads=2", keep=4)],
+    [of("gunicorn"), of("uwsgi"), of("uwsgi", "--threads=2", keep=4)],
 )
 def test_reload(command: list[str], keep: int, server: Server, tmp_path: Path) -> None:
     before = lost(server)
@@ -141,7 +140,6 @@ def test_reload(command: list[str], keep: int, server: Server, tmp_path: Path) -
     ("command", "keep"),
     [
         of("gunicorn", "--max-requests=5", "--max-requests-jitter=0"),
-        of("uwsgi", *UWSGI_RECYCLES),
         of("uwsgi", *UWSGI_RECYCLES, "--threads=2", keep=4),
     ],
 )
