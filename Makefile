@@ -4,7 +4,7 @@
 ENVIRONMENT = $(or $(PYTHON),python3) -m tools.environment
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test django-suite lint bench faults clean
+.PHONY: help demo test django-suite lint bench faults docs clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,6 +30,10 @@ lint:  ## style, types, direction of imports, Apache syntax
 	"$$python" -m mypy && \
 	PYTHONPATH=. "$$python" -m pytest -q tests/unit/test_layering.py && \
 	"$$python" -m tools.apache
+
+docs:  ## the manual as HTML
+	@python=$$($(ENVIRONMENT) docs) && built=$$($(ENVIRONMENT) --where)/docs && \
+	"$$python" -m sphinx -q -W --keep-going -b html docs "$$built" && echo "--> $$built/index.html"
 
 bench:  ## what a request's boundary costs
 	@python=$$($(ENVIRONMENT) test apache) && PYTHONPATH=. exec "$$python" -m tests.bench

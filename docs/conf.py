@@ -1,0 +1,29 @@
+"""The manual: python -m sphinx -W -b html docs .build/docs"""
+
+import sys
+from pathlib import Path
+
+# The clone's own package, installed or not.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from wsgi_persist import __version__
+
+project = "wsgi_persist"
+author = copyright = "the authors of wsgi_persist"
+version = release = __version__
+
+extensions = ["sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+nitpicky = True
+nitpick_ignore_regex = [
+    # Of Python, of its type checkers and of WSGI: the manual is built without a network to link them.
+    ("py:class", r"(_typeshed|collections|typing)\..*|WSGI\w+|StartResponse|[A-Z]\w+Error"),
+    ("py:exc", "TypeError|ValueError"),
+]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+
+html_theme = "alabaster"
+html_theme_options = {"description": "One database connection for each WSGI worker", "show_powered_by": False}
+html_copy_source = False

@@ -1,0 +1,155 @@
+"""The manual says what the code does: every line of the log and every option is in it, and no other."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from wsgi_persist import Policy
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.rst"))}
+GUIDE = PAGES["operators.rst"]
+SOURCES = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "wsgi_persist").rglob("*.py"))}
+LEVELS = {"info": "INFO", "warning": "WARNING", "error": "ERROR", "exception": "ERROR"}
+# Methods that are given a text and put it into a line: the level, and what they write before it.
+WRITERS = {"_report": ("WARNING", "pin %r: ")}
+# What those write themselves; their callers' texts are looked for in its place.
+PASSED_ON = {"pin %r: %s"}
+# Where a connection is closed: methods that are given the reason, and where others return it.
+CLOSING = {"drop", "abandon", "close_idle"}
+RETURNING = ["pin.py", "session.py"]
+REASONS = "Why a connection was closed"
+
+
+def text_of(node: ast.AST, inside: ast.AST) -> str | None:
+    """A string as a format with %s where a value is put in; None where it is not written down here."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(text_of(part, inside) or "%s" for part in node.values)
+    if isinstance(node, (ast.FormattedValue, ast.Name)):
+        name = node.value if isinstance(node, ast.FormattedValue) else node
+        return assigned_to(name.id, inside) if isinstance(name, ast.Name) else None
+    return None
+
+
+def assigned_to(name: str, inside: ast.AST) -> str | None:
+    for node in ast.walk(inside):
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
+            return text_of(node.value, inside) if isinstance(node.value, ast.JoinedStr) else None
+    return None
+
+
+def functions(*names: str) -> Iterator[ast.FunctionDef]:
+    """All functions, or those of the files so named."""
+    trees = [tree for path, tree in SOURCES.items() if not names or path.name in names]
+    assert len(trees) >= len(names)
+    for tree in trees:
+        yield from (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
+def calls() -> Iterator[tuple[str, str, ast.Call, ast.AST]]:
+    """Each call of a method or function: on what, its name, the call and the function around it."""
+    for function in functions():
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                yield getattr(node.func.value, "id", ""), node.func.attr, node, function
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                yield "", node.func.id, node, function
+
+
+def lines_written() -> set[tuple[str, str]]:
+    """Level and format of all that is logged at INFO and above."""
+    found = set()
+    for on, name, call, function in calls():
+        if on == "logger" and name != "debug":
+            assert name in LEVELS, f"a line at a level of which the guide does not know: {ast.unparse(call)}"
+            text = text_of(call.args[0], function)
+            assert text, f"a line whose format is not written down: {ast.unparse(call)}"
+            found.add((LEVELS[name], text))
+        elif name in WRITERS:
+            level, before = WRITERS[name]
+            text = text_of(call.args[0], function)
+            assert text, f"a line whose text is not written down: {ast.unparse(call)}"
+            found.add((level, before + text))
+    return {(level, text) for level, text in found if text not in PASSED_ON}
+
+
+def reasons_given() -> set[str]:
+    found: set[str | None] = set()
+    for _, name, call, function in calls():
+        if name in CLOSING:
+            found.update(text_of(given, function) for given in call.args)
+    for function in functions(*RETURNING):
+        if function.returns is not None and ast.unparse(function.returns) == "str | None":
+            returned = (node.value for node in ast.walk(function) if isinstance(node, ast.Return))
+            found.update(text_of(value, function) for value in returned if value is not None)
+    return {text for text in found if text and " " in text}
+
+
+def section(title: str) -> str:
+    _, _, rest = GUIDE.partition(f"\n{title}\n{'-' * len(title)}\n")
+    return re.split(r"\n.+\n-{3,}\n", rest)[0]
+
+
+def entries(title: str) -> list[str]:
+    return re.findall(r"^``(.+)``$", section(title), re.MULTILINE)
+
+
+def fits(text: str, entry: str) -> bool:
+    pattern = "(.+)".join(map(re.escape, re.split(r"%(?:\.\d+)?[rsdf]", text)))
+    return re.fullmatch(pattern, entry) is not None
+
+
+def id_of(given: object) -> str:
+    return str(given)[:50]
+
+
+@pytest.mark.parametrize(("level", "text"), sorted(lines_written()), ids=id_of)
+def test_line_is_in_the_guide(level: str, text: str) -> None:
+    found = [entry for entry in entries(f"Lines at {level}") if fits(text, entry)]
+    assert len(found) == 1, f"{text!r} has {len(found)} entries under 'Lines at {level}'"
+
+
+@pytest.mark.parametrize("text", sorted(reasons_given()), ids=id_of)
+def test_reason_is_in_the_guide(text: str) -> None:
+    found = [entry for entry in entries(REASONS) if fits(text, entry)]
+    assert len(found) == 1, f"{text!r} has {len(found)} entries under {REASONS!r}"
+
+
+@pytest.mark.parametrize("level", ["ERROR", "WARNING", "INFO"])
+def test_guide_has_no_line_that_is_not_written(level: str) -> None:
+    written = [text for at, text in lines_written() if at == level]
+    found = entries(f"Lines at {level}")
+    assert found
+    assert [entry for entry in found if not any(fits(text, entry) for text in written)] == []
+
+
+def test_guide_has_no_reason_that_is_not_given() -> None:
+    given = reasons_given()
+    assert [entry for entry in entries(REASONS) if not any(fits(text, entry) for text in given)] == []
+
+
+@pytest.mark.parametrize("title", ["Lines at ERROR", "Lines at WARNING", "Lines at INFO", REASONS])
+def test_every_entry_says_why_and_what_to_do(title: str) -> None:
+    told = re.split(r"^``.+``$", section(title), flags=re.MULTILINE)[1:]
+    assert all(entry.count(":Cause:") == entry.count(":Remedy:") == 1 for entry in told)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Policy)])
+def test_option_is_in_the_guide(name: str) -> None:
+    _, _, options = PAGES["guide.rst"].partition("\nOptions\n-------\n")
+    assert f"``{name}``" in options
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_are_python(page: str) -> None:
+    for block in re.findall(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", PAGES[page]):
+        ast.parse(textwrap.dedent(block))
