@@ -24,9 +24,6 @@ _DISCARD = (
     "SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
 )
 
-# The server has become a standby; what it prepared no longer fits its tables.
-_EVICTS = {"25006": "the server is read-only", "0A000": "its cached plans no longer fit"}
-
 
 class Standing(enum.Enum):
     """Of a session when a statement is about to be sent."""
@@ -121,11 +118,7 @@ class Session:
 
     def failed(self, error: BaseException) -> None:
         """Sending a statement raised."""
-        if not isinstance(error, Exception):
-            # A timeout that the server injected, for instance: the answer is still on its way.
-            self.evict = f"a statement was interrupted: {error!r}"
-        elif reason := _EVICTS.get(sqlstate(error) or ""):
-            self.evict = f"{reason}: {first_line(error)}"
+        self.evict = self.evict or _reason_to_evict(error)
 
     def adopt(self, cursor: Any) -> None:
         """Watch a cursor that was not made by the connection's own factory."""
@@ -205,6 +198,18 @@ class Session:
     def _note(self, leaves: Leaves, reason: str, sql: str | bytes) -> None:
         if leaves.value > self.leaves.value:
             self.leaves, self.reason, self.sql = leaves, reason, sql
+
+
+def _reason_to_evict(error: BaseException) -> str | None:
+    if not isinstance(error, Exception):
+        # A timeout that the web server injected, for instance: the answer may still be on its way.
+        return f"a statement was interrupted by {error!r}"
+    code = sqlstate(error)
+    if code == "25006":
+        return f"the server is read-only: {first_line(error)}"
+    if code == "0A000":
+        return f"a plan may no longer fit its tables: {first_line(error)}"
+    return None
 
 
 def _is_news(what: str | bytes) -> bool:
