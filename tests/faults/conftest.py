@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,15 +14,16 @@ from tests.faults import Unavailable
 from tests.faults.faults import Faults
 from tests.faults.network import Network
 from tests.faults.standby import query
+from tools.apache import public_folder
 from tools.postgres import Cluster
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("faults")
-    for folder in (root, *root.parents[:2]):
-        folder.chmod(0o755)  # PostgreSQL runs as another user when the tests run as root
-    return root
+def root() -> Iterator[Path]:
+    # PostgreSQL runs as another user when the tests run as root, and pytest closes its folders to others.
+    root = public_folder("faults")
+    yield root
+    shutil.rmtree(root)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,13 @@ def sqlstate(error: BaseException | None) -> str | None:
 def is_farewell(error: BaseException | None) -> bool:
     """Whether the server says in it that it ends the session."""
     diagnosis: Any = getattr(driver_error(error), "diag", None)
-    return getattr(diagnosis, "severity_nonlocalized", None) in FAREWELLS
+    return diagnosis is not None and severity(diagnosis) in FAREWELLS
+
+
+def severity(diagnosis: Any) -> str | None:
+    """As the server means it; PgBouncer says it in one field alone, in English."""
+    found: str | None = diagnosis.severity_nonlocalized or diagnosis.severity
+    return found
 
 
 def speaks_of_loss(error: BaseException | None) -> bool:

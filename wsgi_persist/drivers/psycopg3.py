@@ -9,7 +9,7 @@ from typing import Any
 
 from wsgi_persist.cursors import Ears, telling, telling_registration
 from wsgi_persist.drivers.base import Common
-from wsgi_persist.drivers.errors import FAREWELLS
+from wsgi_persist.drivers.errors import FAREWELLS, severity
 
 
 class Psycopg3(Common):
@@ -26,7 +26,7 @@ class Psycopg3(Common):
         said: set[str | None] = set()
 
         def listen(message: Any) -> None:
-            said.add(message.severity_nonlocalized)  # the message is freed afterwards
+            said.add(severity(message))  # the message is freed afterwards
 
         connection.add_notice_handler(listen)
         try:

@@ -1,0 +1,304 @@
+"""Every way in which a session dies, on a real server: within a request, within a statement, between two."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from webtest import TestApp
+
+from tests.conftest import SCHEMA, eventually
+from tests.faults import Unavailable
+from tests.faults.faults import FAST, IMMEDIATE, Faults
+from tests.faults.pgbouncer import PgBouncer
+from tests.faults.proxy import Proxy
+from tests.faults.standby import Standby, query
+from tests.front import Front
+from tests.site.extra import extra_view
+from tools.apache import public_folder
+from tools.postgres import Cluster
+from wsgi_persist import registry
+
+ALIAS = "harmed"
+Harm = Callable[[], Any]
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    root = public_folder("losses")
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def victim(root: Path) -> Iterator[Cluster]:
+    """A server that a test may do anything to."""
+    cluster = Cluster(root / "victim", ["fsync=off"]).create().start()
+    query(cluster, "CREATE DATABASE site")
+    query(cluster, SCHEMA, "site")
+    yield cluster
+    cluster.destroy()
+
+
+@pytest.fixture
+def faults(victim: Cluster, driver: ModuleType) -> Faults:
+    return Faults(victim, driver)
+
+
+@pytest.fixture
+def alias(site: TestApp, victim: Cluster) -> Iterator[Callable[..., None]]:
+    """Defines the alias that the tests of this file use."""
+    from django.db import connections
+
+    def define(host: str = str(victim.socket_dir), port: Any = victim.port, **given: Any) -> None:
+        settings = {**connections.settings["default"], "HOST": host, "PORT": str(port), **given}
+        connections.settings[ALIAS] = settings
+
+    define()
+    yield define
+    connections[ALIAS].close()
+    registry.process_scope().pins.pop(ALIAS, None)
+    del connections[ALIAS], connections.settings[ALIAS]
+
+
+@pytest.fixture
+def visit(site: TestApp, alias: Any) -> Callable[..., Any]:
+    """A request whose view does this work; its answer."""
+    from django.http import HttpResponse
+
+    def visit(*work: Callable[[], Any], status: int = 200) -> Any:
+        with extra_view(lambda request: HttpResponse(str([do() for do in work]))):
+            return site.get("/extra/", status=status)
+
+    return visit
+
+
+def run(sql: str = "SELECT pg_backend_pid()") -> Any:
+    from django.db import connections
+
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchone()[0] if cursor.description else None
+
+
+# Each gives what does the harm, when the alias is defined.
+
+
+@contextmanager
+def direct(harm: Callable[[Faults], Any], alias: Any, faults: Faults) -> Iterator[Harm]:
+    yield lambda: harm(faults)
+
+
+@contextmanager
+def timeout(name: str, alias: Any, faults: Faults) -> Iterator[Harm]:
+    """The server's own, which ends a session that is idle."""
+    alias(OPTIONS={"options": f"-c {name}=100"})
+    yield lambda: eventually(faults.backends, [])
+
+
+@contextmanager
+def proxied(harm: Callable[[Proxy], Any], alias: Any, faults: Faults) -> Iterator[Harm]:
+    with Proxy(("127.0.0.1", faults.cluster.port)) as proxy:
+        alias("127.0.0.1", proxy.port)
+        yield lambda: harm(proxy)
+
+
+@contextmanager
+def tls(alias: Any, faults: Faults) -> Iterator[Harm]:
+    """The end of an encrypted stream."""
+    import ssl
+
+    import trustme
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    front = Front(("127.0.0.1", faults.cluster.port), context)
+    alias("127.0.0.1", front.port, OPTIONS={"sslmode": "require"})
+    yield front.hang_up
+    front.close()
+
+
+@contextmanager
+def pooled(mode: str, harm: Callable[[PgBouncer], Any], alias: Any, faults: Faults) -> Iterator[Harm]:
+    try:
+        pgbouncer = PgBouncer(faults.cluster, mode)
+    except Unavailable as missing:
+        pytest.skip(str(missing))
+    transactions = {"DISABLE_SERVER_SIDE_CURSORS": mode == "transaction"}
+    with pgbouncer:
+        alias("127.0.0.1", pgbouncer.port, **transactions)
+        yield lambda: harm(pgbouncer)
+
+
+DIRECT = {
+    "terminated": Faults.terminate_all,
+    "fast restart": lambda faults: faults.restart(FAST),
+    "immediate restart": lambda faults: faults.restart(IMMEDIATE),
+    "neighbour crashed": Faults.crash_neighbour,
+    "postmaster killed": Faults.kill_postmaster,
+}
+POOLED = {
+    "restarted": PgBouncer.restart,
+    "RECONNECT": PgBouncer.reconnect,
+    "server restarted": lambda pgbouncer: pgbouncer.cluster.restart(),
+    "KILL": lambda pgbouncer: (pgbouncer.command("KILL site"), pgbouncer.command("RESUME site")),
+}
+LOSSES: dict[str, Any] = {
+    **{name: lambda *a, harm=harm: direct(harm, *a) for name, harm in DIRECT.items()},
+    "idle_session_timeout": lambda *a: timeout("idle_session_timeout", *a),
+    "reset": lambda *a: proxied(Proxy.reset, *a),
+    "closed": lambda *a: proxied(Proxy.hang_up, *a),
+    "TLS closed": tls,
+    **{
+        f"PgBouncer ({mode}) {name}": lambda *a, mode=mode, harm=harm: pooled(mode, harm, *a)
+        for mode in ("session", "transaction")
+        for name, harm in POOLED.items()
+    },
+}
+
+
+@pytest.fixture(params=LOSSES)
+def harm(request: pytest.FixtureRequest, alias: Any, faults: Faults) -> Iterator[Harm]:
+    with LOSSES[request.param](alias, faults) as harm:
+        yield harm
+
+
+def test_read_survives(harm: Harm, visit: Any) -> None:
+    visit(run, harm, run)
+
+
+def test_next_request_survives(harm: Harm, visit: Any) -> None:
+    visit(run)
+    harm()
+    visit(run)
+
+
+def test_first_write_of_a_transaction_survives(harm: Harm, visit: Any, victim: Cluster) -> None:
+    from django.db import transaction
+
+    def write() -> None:
+        with transaction.atomic(using=ALIAS):
+            harm()
+            run("INSERT INTO entry (note) VALUES ('once')")
+
+    query(victim, "TRUNCATE entry", "site")
+    visit(run, write)
+    assert query(victim, "SELECT note FROM entry", "site") == "once"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["terminated", "fast restart", "immediate restart", "neighbour crashed", "reset", "closed", "TLS closed"],
+)
+def test_statement_under_way_survives(name: str, alias: Any, faults: Faults, visit: Any) -> None:
+    with LOSSES[name](alias, faults) as harm:
+
+        def run_meanwhile() -> None:
+            eventually(faults.busy, 1)
+            harm()
+
+        thread = threading.Thread(target=run_meanwhile)
+
+        def start() -> None:
+            thread.start()
+
+        visit(run, start, lambda: run("SELECT pg_sleep(1)"), thread.join, run)
+
+
+def test_idle_in_transaction_is_told(alias: Any, faults: Faults, visit: Any) -> None:
+    from django.db import transaction
+
+    def idle() -> None:
+        with transaction.atomic(using=ALIAS):
+            run("INSERT INTO entry (note) VALUES ('gone')")
+            eventually(faults.backends, [])
+            run("INSERT INTO entry (note) VALUES ('gone')")
+
+    alias(OPTIONS={"options": "-c idle_in_transaction_session_timeout=100"})
+    assert visit(idle, status=503).headers["Retry-After"] == "2"
+    visit(run)
+
+
+# Silence: the peer acknowledges and never answers.
+
+HASTY = {"persist": {"connect_timeout": 2, "reconnect_deadline": 0, "idle_check": 0}}
+
+
+def test_deaf_at_connect_is_answered(alias: Any, faults: Faults, visit: Any) -> None:
+    with Proxy(("127.0.0.1", faults.cluster.port)) as proxy:
+        alias("127.0.0.1", proxy.port, OPTIONS=HASTY)
+        proxy.go_deaf()
+        assert visit(run, status=503)
+        proxy.forward()
+        eventually(lambda: visit(run, status="*").status_int, 200, timeout=20)
+
+
+def test_deaf_at_the_ping_is_answered(
+    alias: Any, faults: Faults, visit: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Proxy(("127.0.0.1", faults.cluster.port)) as proxy:
+        alias("127.0.0.1", proxy.port, OPTIONS=HASTY)
+        visit(run)
+        proxy.go_deaf()
+        assert visit(run, status=503)
+        assert "no answer after more than idle_check=0 s" in caplog.text
+        proxy.forward()
+        eventually(lambda: visit(run, status="*").status_int, 200, timeout=20)
+
+
+def test_frozen_backend_is_left_at_the_ping(alias: Any, faults: Faults, visit: Any) -> None:
+    alias(OPTIONS={"persist": {"connect_timeout": 2, "idle_check": 0}})
+    visit(run)
+    (frozen,) = faults.backends()
+    with faults.frozen(frozen):
+        visit(run)
+        assert frozen in faults.backends()
+    eventually(lambda: frozen in faults.backends(), False)
+
+
+# Failover.
+
+
+def test_promotion_is_followed(root: Path, alias: Any, visit: Any) -> None:
+    with ExitStack() as stack:
+        primary = Cluster(root / "primary", ["fsync=off"]).create()
+        stack.callback(primary.destroy)
+        primary.start()
+        query(primary, "CREATE DATABASE site")
+        query(primary, SCHEMA, "site")
+        standby = Standby(primary, root / "standby").create()
+        stack.callback(standby.destroy)
+        standby.start()
+        standby.catch_up()
+        hosts = f"{primary.socket_dir},{standby.socket_dir}"
+        ports = f"{primary.port},{standby.port}"
+        alias(hosts, ports, OPTIONS={"target_session_attrs": "read-write"})
+        write = lambda: run("INSERT INTO entry (note) VALUES ('kept') RETURNING note")  # noqa: E731
+        visit(write)
+        standby.catch_up()
+
+        primary.stop(signal.SIGINT)
+        promotion = threading.Thread(target=standby.promote)
+        promotion.start()
+        visit(run, write)
+        promotion.join()
+        assert query(standby, "SELECT count(*) FROM entry", "site") == "2"
+
+
+def test_read_only_server_is_left_for_the_one_that_is_not(alias: Any, victim: Cluster, visit: Any) -> None:
+    """As after a failover that left the old connection open."""
+    before = visit(run).text
+
+    def demoted() -> None:
+        run("SET default_transaction_read_only = on")
+        run("INSERT INTO entry (note) VALUES ('refused')")
+
+    visit(demoted, status=500)
+    assert visit(run).text != before
