@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 READ, WRITE, ENTER = 4, 2, 1
-_VERBS = {READ: "read", WRITE: "write to", ENTER: "enter", READ | ENTER: "list and enter"}
-_LETTERS = {READ: "r", WRITE: "w", ENTER: "x", READ | ENTER: "rx"}
+_VERBS = {READ: "read", WRITE: "write to", ENTER: "enter"}
+_LETTERS = {READ: "r", WRITE: "w", ENTER: "x"}
 # Of <linux/posix_acl.h>.
 _USER, _GROUP_OBJ, _GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
 
@@ -116,8 +116,9 @@ def _may_by_list(
 
 
 def _refusal(account: Account, step: Path, wanted: int, path: Path) -> str:
+    bits = [bit for bit in (READ, WRITE, ENTER) if wanted & bit]
     on_the_way = "" if step == path else f", on the way to {path}"
     return (
-        f"user {account.name} may not {_VERBS[wanted]} {step}{on_the_way}: "
-        f"chmod o+{_LETTERS[wanted]} {step}, or move it to where everybody may read"
+        f"user {account.name} may not {' and '.join(_VERBS[bit] for bit in bits)} {step}{on_the_way}: "
+        f"chmod o+{''.join(_LETTERS[bit] for bit in bits)} {step}, or move it to where everybody may read"
     )

@@ -67,8 +67,10 @@ def _answer(command: list[str], folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise Refused(f"{command[0]} cannot be run in {folder}: {error.strerror}") from None
     except ValueError:
-        said = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-        raise Refused(f"{command[0]} ended while it imported the site: {said[0]}") from None
+        last = " ".join(done.stderr.strip().splitlines()[-1:])
+        raise Refused(
+            f"{command[0]} ended with status {done.returncode} while it imported the site: {last}"
+        ) from None
 
 
 def find_mistakes(site: Site, facts: Mapping[str, Any]) -> Iterator[str]:
