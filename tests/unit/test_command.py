@@ -137,6 +137,20 @@ def test_broken_project_is_one_line(
     assert said.err.count("\n") == 1
 
 
+def test_site_without_django(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_importable(project)
+    (project / "wsgi.py").write_text(
+        "from wsgi_persist import PersistMiddleware, Pin\n"
+        "pin = Pin(print)\n"
+        "application = PersistMiddleware(print, pins=[pin])\n"
+    )
+    arguments = [*APACHE, "--user", pwd.getpwuid(os.geteuid()).pw_name]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.endswith(shipped())
+    assert main([*arguments, "--processes", "auto"]) == 2
+    assert "so its max_connections says nothing: give a number" in capsys.readouterr().err
+
+
 def make_importable(project: Path) -> None:
     """The package where Apache would find it: the probe gets no PYTHONPATH."""
     (project / "wsgi_persist").symlink_to(Path(__file__).parent.parent.parent / "wsgi_persist")

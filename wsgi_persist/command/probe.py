@@ -119,7 +119,7 @@ def about(script: str | None, settings: str | None, ask_databases: bool) -> dict
         "pins": len(made_of("Pin")),
         "settings": os.environ.get("DJANGO_SETTINGS_MODULE"),
         "aliases": kept,
-        "databases": databases(direct) if ask_databases else [],
+        "databases": databases(direct) if ask_databases and direct else [],
         "files": [sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")],
         "mod_wsgi": mod_wsgi(),
     }
