@@ -43,6 +43,11 @@ class Alias(NamedTuple):
             return None
 
     @property
+    def transactions_only(self) -> bool:
+        """Whether it is said to be behind a pooler in transaction mode."""
+        return self.policy is not None and self.policy.pooler == "transaction"
+
+    @property
     def server(self) -> tuple[str, str]:
         return str(self.settings.get("HOST") or ""), str(self.settings.get("PORT") or "")
 

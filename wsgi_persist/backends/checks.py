@@ -1,11 +1,13 @@
-"""System checks that read the settings alone; Django runs them once our ENGINE has been imported.
+"""System checks that read the settings alone.
 
-Those that ask the server are in :mod:`wsgi_persist.backends.validation`.
+Django runs what is registered before it begins, and so before it loads the ENGINE of an alias that no
+model needed; but it loads that of each ``--database``, and asks its ``validation``. So an alias is
+checked by the one that has it: :mod:`wsgi_persist.backends.validation` if it is named, else from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -21,17 +23,25 @@ TAG = "wsgi_persist"
 
 def register() -> None:
     """Django keeps them in sets: once more changes nothing."""
-    for check in (check_options, check_scope, check_stock_settings, check_pooler):
+    for check in (check_aliases, check_environment):
         checks.register(check, TAG)
     for check in (check_middleware, check_libraries):
         checks.register(check, TAG, deploy=True)
 
 
+def check_aliases(
+    app_configs: Sequence[Any] | None = None, databases: Iterable[str] | None = None, **kwargs: Any
+) -> list[checks.CheckMessage]:
+    named = set(databases or ())
+    return [message for alias in ours() if alias.name not in named for message in of_alias(alias)]
+
+
+def of_alias(alias: Alias) -> list[checks.CheckMessage]:
+    every = (_wrong_options, _pool, _scope, _age, _health_checks, _server_side_cursors, _prepared)
+    return [message for check in every for message in check(alias)]
+
+
 # ##### What is given #####
-
-
-def check_options(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
-    return [message for alias in ours() for message in (*_wrong_options(alias), *_pool(alias))]
 
 
 def _wrong_options(alias: Alias) -> Iterator[checks.CheckMessage]:
@@ -72,8 +82,20 @@ def _pool(alias: Alias) -> Iterator[checks.CheckMessage]:
         )
 
 
-def check_scope(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
-    found: list[checks.CheckMessage] = [
+def _scope(alias: Alias) -> Iterator[checks.CheckMessage]:
+    threads = workers.announced().threads or 1
+    if threads > 1 and alias.persist.get("scope") == "process":
+        path = f"{alias.path}['OPTIONS']['persist']['scope']"
+        yield checks.Error(
+            f"{path} = 'process' keeps one connection for requests that come one at a time, "
+            f"but the server has {threads} threads and every request would be refused.",
+            hint=f"{path} = 'thread'",
+            id="wsgi_persist.E003",
+        )
+
+
+def check_environment(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    return [
         checks.Error(
             f"{name}={value!r} in the environment is not allowed: give a whole number from 1.",
             hint=f"export {name}=1",
@@ -81,28 +103,9 @@ def check_scope(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list
         )
         for name, value in workers.unreadable().items()
     ]
-    threads = workers.announced().threads or 1
-    for alias in ours() if threads > 1 else []:
-        if alias.persist.get("scope") == "process":
-            path = f"{alias.path}['OPTIONS']['persist']['scope']"
-            found.append(
-                checks.Error(
-                    f"{path} = 'process' keeps one connection for requests that come one at a time, "
-                    f"but the server has {threads} threads and every request would be refused.",
-                    hint=f"{path} = 'thread'",
-                    id="wsgi_persist.E003",
-                )
-            )
-    return found
 
 
 # ##### What Django's own settings still mean #####
-
-
-def check_stock_settings(
-    app_configs: Sequence[Any] | None = None, **kwargs: Any
-) -> list[checks.CheckMessage]:
-    return [message for alias in ours() for message in (*_age(alias), *_health_checks(alias))]
 
 
 def _age(alias: Alias) -> Iterator[checks.CheckMessage]:
@@ -130,14 +133,11 @@ def _health_checks(alias: Alias) -> Iterator[checks.CheckMessage]:
         )
 
 
-def check_pooler(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """What needs a session of its own, where the pooler gives one for a transaction only."""
-    behind = [alias for alias in ours() if alias.policy and alias.policy.pooler == "transaction"]
-    return [message for alias in behind for message in (*_server_side_cursors(alias), *_prepared(alias))]
+# ##### What needs a session of its own, where a pooler gives one for a transaction only #####
 
 
 def _server_side_cursors(alias: Alias) -> Iterator[checks.CheckMessage]:
-    if not alias.settings.get("DISABLE_SERVER_SIDE_CURSORS"):
+    if alias.transactions_only and not alias.settings.get("DISABLE_SERVER_SIDE_CURSORS"):
         yield checks.Warning(
             f"{alias.path} is behind a pooler in transaction mode, where QuerySet.iterator() loses its "
             "server-side cursor.",
@@ -147,7 +147,8 @@ def _server_side_cursors(alias: Alias) -> Iterator[checks.CheckMessage]:
 
 
 def _prepared(alias: Alias) -> Iterator[checks.CheckMessage]:
-    if driver_module() == "psycopg" and alias.options.get("prepare_threshold") is not None:
+    prepares = driver_module() == "psycopg" and alias.options.get("prepare_threshold") is not None
+    if prepares and alias.transactions_only:
         path = f"{alias.path}['OPTIONS']['prepare_threshold']"
         yield checks.Warning(
             f"{path} is set, but behind a pooler in transaction mode a prepared statement may be unknown "

@@ -22,15 +22,14 @@ MOD_SSL = Path("/etc/apache2/mods-enabled/ssl.load")
 
 def check_middleware(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Imports the WSGI application, as runserver does."""
-    named = getattr(settings, "WSGI_APPLICATION", None)
-    if not named:
-        return []
+    named, aliases = getattr(settings, "WSGI_APPLICATION", None), ours()
+    if not named or any(alias.policy is None for alias in aliases):
+        return []  # the middleware refuses wrong options, which are messages of their own
     try:
         import_string(named)
     except Exception as error:
         return [_not_wrapped(f"WSGI_APPLICATION = {named!r} cannot be imported: {error}")]
     wrapped = bool(_made_of("middleware", "PersistMiddleware"))
-    aliases = ours()
     if aliases and not wrapped:
         names = ", ".join(alias.path for alias in aliases)
         return [_not_wrapped(f"{names}: nothing is kept, as {named!r} is not wrapped in PersistMiddleware.")]

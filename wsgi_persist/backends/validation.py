@@ -14,6 +14,7 @@ from django.db.backends.base.validation import BaseDatabaseValidation
 
 from wsgi_persist.backends import workers
 from wsgi_persist.backends.aliases import Alias, ours
+from wsgi_persist.backends.checks import of_alias
 
 _LIMITS = """
 SELECT pg_backend_pid(),
@@ -47,6 +48,7 @@ class PersistValidation(BaseDatabaseValidation):
         alias = next((each for each in ours() if each.name == self.connection.alias), None)
         if alias is None:
             return found
+        found += of_alias(alias)
         try:
             answer = _ask(self.connection)
             return [*found, *self._pooler(alias, answer), *_connections(alias, answer)]
@@ -54,10 +56,9 @@ class PersistValidation(BaseDatabaseValidation):
             return [*found, _unreachable(alias, error)]
 
     def _pooler(self, alias: Alias, answer: Answer) -> Iterator[checks.CheckMessage]:
-        announced = alias.policy is not None and alias.policy.pooler == "transaction"
-        if announced and not answer.through_pooler:
+        if alias.transactions_only and not answer.through_pooler:
             yield _no_pooler(alias)
-        elif not announced and answer.through_pooler and _shares_sessions(self.connection):
+        elif not alias.transactions_only and answer.through_pooler and _shares_sessions(self.connection):
             yield _unannounced_pooler(alias)
 
 
