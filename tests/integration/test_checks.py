@@ -191,11 +191,11 @@ def test_engine_without_middleware(site: Site) -> None:
         "DATABASES['default']: nothing is kept, as 'plain_wsgi.application' is not wrap"
     )
     assert site.check("--database", "default", settings=settings) == []
-    (site.folder / "plain_wsgi.py").write_text(f"{source}import wsgi_persist\n{found.hint}\n")
+    (site.folder / "plain_wsgi.py").write_text(f"{source}{found.hint}\n")
     assert site.check(settings=settings) == []
     # Another middleware around ours hides nothing.
     outer = "inner = application\ndef application(*args): return inner(*args)\n"
-    (site.folder / "plain_wsgi.py").write_text(f"{source}import wsgi_persist\n{found.hint}\n{outer}")
+    (site.folder / "plain_wsgi.py").write_text(f"{source}{found.hint}\n{outer}")
     assert site.check(settings=settings) == []
 
 

@@ -24,6 +24,11 @@ from wsgi_persist.command.template import render, shipped
 
 # ##### Arguments #####
 
+WRAPPED = """\
+from wsgi_persist import PersistMiddleware, Pin
+pin = Pin(print)
+application = PersistMiddleware(print, pins=[pin])
+"""
 APACHE = ("apache", "--server-name", "shop.example.org")
 
 
@@ -137,13 +142,34 @@ def test_broken_project_is_one_line(
     assert said.err.count("\n") == 1
 
 
+def test_script_beside_the_project(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Apache grants the project's folder alone, and would answer 403."""
+    make_importable(project)
+    outside = project.parent / "outside.py"
+    outside.write_text(WRAPPED)
+    arguments = [*APACHE, "--wsgi", "../outside.py", "--user", pwd.getpwuid(os.geteuid()).pw_name]
+    assert main(arguments) == 2
+    wanted = f"{outside} is not inside of {project}, and Apache grants nothing else: give --project"
+    assert capsys.readouterr().err == f"wsgi-persist: {wanted}\n"
+
+
+def test_script_with_other_settings(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "of.the.shell")
+    make_importable(project)
+    (project / "conf.py").write_text("WSGI_APPLICATION = 'wsgi.application'\n")
+    (project / "wsgi.py").write_text(
+        f"import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'of.the.script')\n{WRAPPED}"
+    )
+    arguments = [*APACHE, "--settings", "conf", "--user", pwd.getpwuid(os.geteuid()).pw_name]
+    assert main(arguments) == 2
+    assert "uses the settings 'of.the.script', not 'conf' as --settings says" in capsys.readouterr().err
+
+
 def test_site_without_django(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_importable(project)
-    (project / "wsgi.py").write_text(
-        "from wsgi_persist import PersistMiddleware, Pin\n"
-        "pin = Pin(print)\n"
-        "application = PersistMiddleware(print, pins=[pin])\n"
-    )
+    (project / "wsgi.py").write_text(WRAPPED)
     arguments = [*APACHE, "--user", pwd.getpwuid(os.geteuid()).pw_name]
     assert main(arguments) == 0
     assert capsys.readouterr().out.endswith(shipped())

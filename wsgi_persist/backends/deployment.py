@@ -39,7 +39,7 @@ def check_middleware(app_configs: Sequence[Any] | None = None, **kwargs: Any) ->
 
 
 def _not_wrapped(text: str) -> checks.CheckMessage:
-    hint = "application = wsgi_persist.PersistMiddleware(get_wsgi_application())"
+    hint = "import wsgi_persist; application = wsgi_persist.PersistMiddleware(get_wsgi_application())"
     return checks.Warning(text, hint=hint, id="wsgi_persist.W001")
 
 

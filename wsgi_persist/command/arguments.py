@@ -70,7 +70,7 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[NAME=]N",
-        help="for auto: connections of other sites; can be repeated",
+        help="for auto: connections of others (processes x aliases); can be repeated",
     )
     add("--options", type=values.plain, help="further options of WSGIDaemonProcess")
 

@@ -104,9 +104,11 @@ def find_obstacles(
     wanted.append((Path(facts["script"]), READ))
     for about in facts["aliases"].values():
         wanted += _socket_of(about["host"], about["port"])
-    found = filter(None, (obstacle(account, path, bits) for path, bits in wanted))
-    # One folder is often in the way of several.
-    yield from {each.path: each.text for each in found}.values()
+    found: dict[Path, str] = {}
+    for path, bits in wanted:
+        if met := obstacle(account, path, bits):
+            found.setdefault(met.path, met.text)  # one folder is often in the way of several
+    yield from found.values()
 
 
 def _socket_of(host: str, port: str) -> list[tuple[Path, int]]:
