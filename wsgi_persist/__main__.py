@@ -17,11 +17,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = parser.parse_args(arguments)
         given.run(given)
+        sys.stdout.flush()
     except Refused as refused:
-        for line in refused.lines:
-            print(f"{parser.prog}: {line}", file=sys.stderr)
-        return 2
-    return 0
+        lines = refused.lines
+    except OSError as error:
+        lines = [_told(error)]
+    else:
+        return 0
+    for line in lines:
+        print(f"{parser.prog}: {line}", file=sys.stderr)
+    return 2
+
+
+def _told(error: OSError) -> str:
+    """A folder that may not even be looked into, a full disk."""
+    mend = ": run this as root or as the owner of the site" if isinstance(error, PermissionError) else ""
+    return f"{error.filename or 'the standard output'}: {error.strerror}{mend}"
 
 
 def _parser() -> argparse.ArgumentParser:

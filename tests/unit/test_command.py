@@ -22,6 +22,8 @@ from wsgi_persist.command.refusal import Refused
 from wsgi_persist.command.sizing import Database, automatic
 from wsgi_persist.command.template import render, shipped
 
+ROOT = Path(__file__).parent.parent.parent
+
 # ##### Arguments #####
 
 WRAPPED = """\
@@ -105,6 +107,41 @@ def test_each_problem_has_its_line(project: Path, capsys: pytest.CaptureFixture[
     assert all(line.startswith("wsgi-persist: ") for line in lines)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder that a user may not look into")
+@pytest.mark.parametrize("option", ["--project", "--wsgi", "--static", "--output", "--venv"])
+def test_ordinary_user_who_may_not_look(option: str, folder: Path) -> None:
+    hidden = folder / "hidden"
+    hidden.mkdir(mode=0o700)
+    (folder / "wsgi.py").touch()
+    source = folder / "source"
+    shutil.copytree(ROOT / "wsgi_persist", source / "wsgi_persist")
+    nobody = pwd.getpwnam("nobody")
+    given = {"--project": str(folder), option: str(hidden / "x.conf")}
+    done = subprocess.run(
+        [sys.executable, "-m", "wsgi_persist", *APACHE, *(word for pair in given.items() for word in pair)],
+        **{"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []},  # type: ignore[call-overload]
+        **{"cwd": source, "capture_output": True, "text": True, "check": False},
+        env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert str(hidden) in done.stderr
+    assert done.stderr.startswith("wsgi-persist: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_full_disk(project: Path) -> None:
+    make_importable(project)
+    (project / "wsgi.py").write_text(WRAPPED)
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    command = [sys.executable, "-m", "wsgi_persist", *APACHE, "--project", str(project), "--user", user]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "wsgi-persist: the standard output: No space left on device\n",
+    )
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["apache", "--help"], ["--version"]], ids=" ".join)
 def test_help_and_version(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "wsgi_persist", *arguments]
@@ -179,7 +216,7 @@ def test_site_without_django(project: Path, capsys: pytest.CaptureFixture[str]) 
 
 def make_importable(project: Path) -> None:
     """The package where Apache would find it: the probe gets no PYTHONPATH."""
-    (project / "wsgi_persist").symlink_to(Path(__file__).parent.parent.parent / "wsgi_persist")
+    (project / "wsgi_persist").symlink_to(ROOT / "wsgi_persist")
 
 
 # ##### Permissions #####
@@ -331,7 +368,7 @@ def test_values_come_before_the_shipped_file() -> None:
 
 
 def test_every_value_is_one_of_the_shipped_file() -> None:
-    source = (Path(__file__).parent.parent.parent / "wsgi_persist" / "command" / "apache.py").read_text()
+    source = (ROOT / "wsgi_persist" / "command" / "apache.py").read_text()
     names = {word.strip('":[]{}') for word in source.split() if "PERSIST_" in word and word.startswith('"')}
     names |= {"PERSIST_OPTIONS", "PERSIST_STATIC"}
     assert len(names) == 9
