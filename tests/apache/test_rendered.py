@@ -64,7 +64,7 @@ def test_rendered_file_is_served(project: Path, server: Server, root: Path) -> N
     defines = {"PERSIST_PROJECT": str(project)}
     environ = site_environment(server.cluster, SITE_ALIASES="{}", PYTHONPATH="")
     with Apache(root, defines=defines, port=port, environ=environ, vhost=vhost) as running:
-        assert eventually(lambda: len(server.backends()), 2)
+        assert eventually(lambda: len(server.backends()), 2, timeout=60.0)
         assert int(get(port, "/pid/").text) in server.backends()
         assert get(port, "/static/a.txt").text == "a file"
         assert len(running.daemon_pids()) == 2
@@ -218,7 +218,7 @@ def test_three_sites_stay_below_max_connections(project: Path, small: Server, ro
     with Apache(
         root, defines=defines, port=port, environ=environ, vhost=root / "shop.conf", extra=others
     ) as running:
-        assert eventually(lambda: len(small.backends()), total, timeout=15.0)
+        assert eventually(lambda: len(small.backends()), total, timeout=90.0)
         before = small.backends()
         answers = in_parallel(6, lambda: [page(port, name).status for name in 10 * list(SITES)])
         assert {status for of_client in answers for status in of_client} == {200}
