@@ -77,7 +77,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (*APACHE, "--project", "../a:shop", "--site", "a"),
             "has a ':', which mod_wsgi takes for two folders",
         ),
-        ((*APACHE, "--wsgi", "gone.wsgi"), "gone.wsgi does not exist: give --wsgi"),
+        ((*APACHE, "--wsgi", "gone.wsgi"), "gone/wsgi.py does not exist: give --wsgi"),
         ((*APACHE, "--wsgi", "shop.gone"), "shop/gone.py does not exist: give --wsgi"),
         ((*APACHE, "--wsgi", "wsgi", "--settings", "a.b"), "both name the script: give one"),
         ((*APACHE, "--settings", "a.b.py!"), "'a.b.py!' is not allowed: give a module's name"),
@@ -110,12 +110,14 @@ def test_each_problem_has_its_line(project: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder that a user may not look into")
 @pytest.mark.parametrize("option", ["--project", "--wsgi", "--static", "--output", "--venv"])
 def test_ordinary_user_who_may_not_look(option: str, folder: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    if met := obstacle(Account.of(nobody), Path(sys.executable), READ | ENTER):
+        pytest.skip(f"nobody cannot run this interpreter: {met.text}")
     hidden = folder / "hidden"
     hidden.mkdir(mode=0o700)
     (folder / "wsgi.py").touch()
     source = folder / "source"
     shutil.copytree(ROOT / "wsgi_persist", source / "wsgi_persist")
-    nobody = pwd.getpwnam("nobody")
     given = {"--project": str(folder), option: str(hidden / "x.conf")}
     done = subprocess.run(
         [sys.executable, "-m", "wsgi_persist", *APACHE, *(word for pair in given.items() for word in pair)],
@@ -177,6 +179,36 @@ def test_broken_project_is_one_line(
     assert said.out == ""
     assert message in said.err
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "script"),
+    [
+        ([], "wsgi.py"),
+        (["--wsgi", "wsgi.py"], "wsgi.py"),
+        (["--wsgi", "conf.wsgi"], "conf/wsgi.py"),
+        (["--wsgi", "conf/wsgi.py"], "conf/wsgi.py"),
+        (["--wsgi", "other.wsgi"], "other.wsgi"),
+        (["--settings", "conf.settings"], "conf/wsgi.py"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_script_is_named_in_many_ways(
+    given: list[str], script: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_importable(project)
+    (project / "conf").mkdir()
+    (project / "conf" / "settings.py").write_text("WSGI_APPLICATION = 'conf.wsgi.application'\n")
+    for name in ("wsgi.py", "other.wsgi", "conf/wsgi.py"):
+        (project / name).write_text(
+            f"import os\nos.environ['DJANGO_SETTINGS_MODULE'] = 'conf.settings'\n{WRAPPED}"
+        )
+    assert main([*APACHE, *given, "--user", pwd.getpwuid(os.geteuid()).pw_name]) == 0
+    assert f'Define PERSIST_SCRIPT "{project / script}"\n' in capsys.readouterr().out
+    if not given:
+        (project / "wsgi.py").unlink()
+        assert main([*APACHE, "--user", pwd.getpwuid(os.geteuid()).pw_name]) == 0
+        assert f'Define PERSIST_SCRIPT "{project}/conf/wsgi.py"\n' in capsys.readouterr().out
 
 
 def test_script_beside_the_project(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

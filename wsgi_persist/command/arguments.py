@@ -119,6 +119,8 @@ def _script_of(given: argparse.Namespace) -> Path | None:
         inside = sorted(project.glob("*/wsgi.py"))
         found = inside[0] if len(inside) == 1 else None
         return project / "wsgi.py" if found is None or (project / "wsgi.py").exists() else found
-    if "/" in given.wsgi or given.wsgi.endswith((".py", ".wsgi")):
-        return Path(os.path.abspath(project / given.wsgi))
+    file = Path(os.path.abspath(project / given.wsgi))
+    # "shop.wsgi" is Django's name of a module more often than Apache's of a file.
+    if file.is_file() or file.suffix == ".py" or not re.fullmatch(values.MODULE_NAME, given.wsgi):
+        return file
     return Path(project, *given.wsgi.split(".")).with_suffix(".py")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 # Whom Apache runs as: Debian, Red Hat, Alpine and Arch, SUSE, BSD; then whoever owns nothing.
 DAEMONS = ("www-data", "apache", "http", "wwwrun", "www", "nobody")
+MODULE_NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 SITE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 # What ends a quoted value in Apache's configuration, or means something inside of it.
 SPECIAL = re.compile(r"[\"\\\r\n]|[$%]\{")
@@ -30,7 +31,7 @@ server_name = matching(
     "a host name, such as shop.example.org",
 )
 site_name = matching(SITE_NAME, "letters, digits, '.', '_' and '-'")
-module_name = matching(r"[^\W\d]\w*(\.[^\W\d]\w*)*", "a module's name, such as shop.settings")
+module_name = matching(MODULE_NAME, "a module's name, such as shop.settings")
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
