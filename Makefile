@@ -4,7 +4,7 @@
 ENVIRONMENT = $(or $(PYTHON),python3) -m tools.environment
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test django-suite lint bench clean
+.PHONY: help demo test django-suite lint bench faults clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -33,6 +33,9 @@ lint:  ## style, types, direction of imports, Apache syntax
 
 bench:  ## what a request's boundary costs
 	@python=$$($(ENVIRONMENT) test apache) && PYTHONPATH=. exec "$$python" -m tests.bench
+
+faults:  ## harm the database of a site under load, stock Django beside ours: an hour (FAULTS=--help)
+	@python=$$($(ENVIRONMENT) test apache) && PYTHONPATH=. exec "$$python" -m tests.faults.report $(FAULTS)
 
 clean:  ## remove what was built
 	@built=$$($(ENVIRONMENT) --where) && rm -rf "$$built" build dist *.egg-info .coverage*

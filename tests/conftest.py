@@ -18,6 +18,7 @@ import pytest
 import trustme
 
 from tests.front import Front
+from tools.apache import public_folder
 from tools.postgres import Cluster, binaries, has_tls, unprivileged_user
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -60,10 +61,9 @@ def make_certificate(root: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    root = tmp_path_factory.mktemp("postgres")
-    for folder in (root, *root.parents[:2]):
-        folder.chmod(0o755)  # PostgreSQL runs as another user when the tests run as root
+def cluster() -> Iterator[Cluster]:
+    # PostgreSQL runs as another user when the tests run as root, and pytest closes its folders to others.
+    root = public_folder("postgres")
     settings = ["log_statement=all", "log_connections=on", "fsync=off", "log_line_prefix=%p %a| "]
     certificate, key = make_certificate(root)
     if has_tls(binaries()):
@@ -73,6 +73,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.destroy()
+        shutil.rmtree(root)
 
 
 def eventually(read: Callable[[], Any], wanted: Any, timeout: float = 5.0) -> bool:

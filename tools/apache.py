@@ -125,7 +125,7 @@ class Apache:
 
     def daemon_pids(self) -> list[int]:
         """The site's daemon processes, those included that are still shutting down."""
-        return sorted(pid for pid in _children(self.pid) if _command_line(pid).startswith("(wsgi:"))
+        return sorted(pid for pid in children(self.pid) if _command_line(pid).startswith("(wsgi:"))
 
     def error_text(self) -> str:
         return self.error_log.read_text(errors="replace") if self.error_log.exists() else ""
@@ -209,7 +209,8 @@ def public_folder(prefix: str = "site") -> Path:
     return folder
 
 
-def _children(parent: int) -> list[int]:
+def children(parent: int) -> list[int]:
+    """Process ids of its children, whichever of its threads started them."""
     tasks = Path(f"/proc/{parent}/task").glob("*/children")
     return [int(pid) for task in tasks for pid in task.read_text().split()]
 

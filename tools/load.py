@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-MISSING = b""
+from tools.answers import is_complete, status_of
 
 
 @dataclass
@@ -82,10 +82,10 @@ class Client:
                 raise ConnectionError("closed before an answer")
             return False
         head = head.lower()
-        if not _is_complete(head, body, at_end=not piece):
+        if not is_complete(head, body, at_end=not piece):
             return False
         result.latencies.append(time.perf_counter() - self.sent_at)
-        result.statuses[int(head.split(None, 2)[1])] += 1
+        result.statuses[status_of(head)] += 1
         if not piece or b"\r\nconnection: close" in head:
             self.close(selector)
         return True
@@ -176,31 +176,6 @@ class Load:
 
 def run(url: str, **options: object) -> Result:
     return Load(url, **options).run()  # type: ignore[arg-type]
-
-
-def _is_complete(head: bytes, body: bytes, *, at_end: bool) -> bool:
-    length = _header(head, b"content-length")
-    if length != MISSING:
-        return len(body) >= int(length)
-    if b"chunked" in _header(head, b"transfer-encoding"):
-        return _ends_chunked(body)
-    return at_end or head.split(None, 2)[1] in (b"204", b"304")
-
-
-def _header(head: bytes, name: bytes) -> bytes:
-    _, found, rest = head.partition(b"\r\n" + name + b":")
-    return rest.partition(b"\r\n")[0].strip() if found else MISSING
-
-
-def _ends_chunked(body: bytes) -> bool:
-    while body:
-        size, found, rest = body.partition(b"\r\n")
-        if not found:
-            return False
-        if int(size.split(b";")[0], 16) == 0:
-            return rest.endswith(b"\r\n")
-        body = rest[int(size.split(b";")[0], 16) + 2 :]
-    return False
 
 
 def main() -> None:

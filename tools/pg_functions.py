@@ -13,7 +13,7 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg2
 
@@ -22,8 +22,8 @@ from tools.postgres import Cluster, binaries
 TARGET = Path(__file__).parent.parent / "wsgi_persist" / "functions.py"
 
 # Without those that nobody calls by name: they take or return what SQL cannot hold, carry out an operator
-# (their description says so, and that calling them is not meant), or serve types and aggregates. Some
-# operators' functions are called all the same; those below the statistics views hardly ever are.
+# (their description says so, and that calling them is not meant), or serve types, aggregates and
+# languages. Some operators' functions are called all the same; those below the statistics views hardly.
 FUNCTIONS = """
     WITH support (oid) AS (
         SELECT unnest(ARRAY[typmodin, typanalyze]) FROM pg_catalog.pg_type
@@ -32,7 +32,7 @@ FUNCTIONS = """
     )
     SELECT DISTINCT proname FROM pg_catalog.pg_proc AS p
     WHERE pronamespace = 'pg_catalog'::regnamespace AND proname = lower(proname)
-      AND oid NOT IN (SELECT oid FROM support) AND proname !~ '^pg_stat_get_'
+      AND oid NOT IN (SELECT oid FROM support) AND proname !~ '^pg_stat_get_|_validator$'
       AND (coalesce(obj_description(oid, 'pg_proc'), '') NOT LIKE 'implementation of % operator'
            OR proname ~ '^(array|jsonb?_|starts|inet|tsvector|tsquery|range|textcat|byteacat)')
       AND NOT EXISTS (
@@ -40,6 +40,11 @@ FUNCTIONS = """
           JOIN pg_catalog.pg_type AS t ON t.oid = u.oid
           WHERE t.typname IN ('internal', 'cstring', 'trigger', 'event_trigger')
              OR t.typname LIKE '%\\_handler')
+"""
+# In any form, also one that SQL cannot call.
+VOLATILE = """
+    SELECT DISTINCT proname FROM pg_catalog.pg_proc
+    WHERE pronamespace = 'pg_catalog'::regnamespace AND provolatile = 'v'
 """
 KEYWORDS = "SELECT word, catcode FROM pg_catalog.pg_get_keywords()"
 
@@ -52,13 +57,22 @@ the union of what these versions know.
 '''
 SETS = {
     "BUILT_INS": "Functions of pg_catalog that SQL can call.",
+    "VOLATILE": "Those of them that are volatile in any form, in any of these versions.",
     "NEVER_FUNCTIONS": "Keywords that cannot be a function's name unless quoted, in any of these versions.",
     "KEYWORDS": "All other keywords: a function may be called so.",
 }
 
 
-def ask(bin: Path) -> tuple[str, set[str], dict[str, str]]:
-    """Version, function names, and keywords with their class as pg_get_keywords() gives it."""
+class Answer(NamedTuple):
+    """One server's: names of functions, and keywords with their class as pg_get_keywords() gives it."""
+
+    version: str
+    functions: set[str]
+    volatile: set[str]
+    keywords: dict[str, str]
+
+
+def ask(bin: Path) -> Answer:
     os.environ["PG_BIN"] = str(bin)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
@@ -66,12 +80,12 @@ def ask(bin: Path) -> tuple[str, set[str], dict[str, str]]:
         try:
             connection = psycopg2.connect(**cluster.start().dsn())
             version = connection.info.parameter_status("server_version").split()[0]
-            functions = {name for (name,) in rows(connection, FUNCTIONS)}
+            functions, volatile = ({name for (name,) in rows(connection, q)} for q in (FUNCTIONS, VOLATILE))
             keywords = dict(rows(connection, KEYWORDS))
             connection.close()
         finally:
             cluster.destroy()
-    return version, functions, keywords
+    return Answer(version, functions, volatile, keywords)
 
 
 def rows(connection: Any, query: str) -> list[Any]:
@@ -80,15 +94,21 @@ def rows(connection: Any, query: str) -> list[Any]:
         return list(cursor.fetchall())
 
 
-def sets(answers: list[tuple[str, set[str], dict[str, str]]]) -> dict[str, set[str]]:
-    classes = [keywords for _, _, keywords in answers]
+def sets(answers: list[Answer]) -> dict[str, set[str]]:
+    classes = [answer.keywords for answer in answers]
     words = set().union(*classes)
     # R is reserved, C cannot be a function; a word that one server does not know may be a function there.
     never = {word for word in words if all(known.get(word) in ("R", "C") for known in classes)}
-    functions: set[str] = set().union(*(names for _, names, _ in answers))
+    functions: set[str] = set().union(*(answer.functions for answer in answers))
+    volatile = functions & set().union(*(answer.volatile for answer in answers))
     # Grammar on the newest server, where it leaves nothing; a function of the user's on the oldest.
     functions |= {word for word in words - never if any(known.get(word) == "C" for known in classes)}
-    return {"BUILT_INS": functions, "NEVER_FUNCTIONS": never, "KEYWORDS": words - never}
+    return {
+        "BUILT_INS": functions,
+        "VOLATILE": volatile,
+        "NEVER_FUNCTIONS": never,
+        "KEYWORDS": words - never,
+    }
 
 
 def render(versions: str, found: dict[str, set[str]]) -> str:
@@ -101,6 +121,6 @@ def render(versions: str, found: dict[str, set[str]]) -> str:
 
 if __name__ == "__main__":
     answers = [ask(Path(given)) for given in sys.argv[1:] or [binaries()]]
-    versions = " and ".join(sorted(version for version, _, _ in answers))
+    versions = " and ".join(sorted(answer.version for answer in answers))
     TARGET.write_text(render(versions, sets(answers)))
     print(f"{TARGET.name}: {TARGET.stat().st_size} bytes from PostgreSQL {versions}")

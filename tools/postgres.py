@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,19 +55,40 @@ def unprivileged_user() -> str | None:
     return next((name for name in ("postgres", "www-data", "nobody") if name in names), None)
 
 
+def switch_user() -> dict[str, Any]:
+    """Arguments for subprocess that hand over to :func:`unprivileged_user`."""
+    user = unprivileged_user()
+    if user is None:
+        return {}
+    entry = pwd.getpwnam(user)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that stays free while its server is down: the kernel gives it to no client."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(1024, first) if first > 1024 else 0
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
 
 
 class Cluster:
-    """One server, on a loopback port and on a Unix socket that every local user can reach."""
+    """One server, on a port of *address* and on a Unix socket that every local user can reach."""
 
-    def __init__(self, data: Path, settings: Sequence[str] = (), *, port: int | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        settings: Sequence[str] = (),
+        *,
+        port: int | None = None,
+        address: str = "127.0.0.1",
+    ) -> None:
         self.data = data
         self.bin = binaries()
         self.port = port or free_port()
+        self.address = address
         self.settings = list(settings)
         self.log = data.parent / f"{data.name}.log"
         # A socket's path is limited to 107 bytes, so it cannot stand below just any folder.
@@ -93,7 +116,7 @@ class Cluster:
             self.data.mkdir(parents=True, exist_ok=True)
             if user := unprivileged_user():
                 shutil.chown(self.data, user)
-            self._run(
+            self.run(
                 "initdb",
                 "-D",
                 str(self.data),
@@ -106,11 +129,16 @@ class Cluster:
             )
         return self
 
+    def admit(self, network: str) -> None:
+        """Let clients from this network in as well, such as ``10.0.0.1/32``; before the start."""
+        with (self.data / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {network} trust\n")
+
     def start(self, timeout: float = 30.0) -> Cluster:
         options = [
             *self.settings,
             f"port={self.port}",
-            "listen_addresses=127.0.0.1",
+            f"listen_addresses={self.address}",
             f"unix_socket_directories={self.socket_dir}",
             "unix_socket_permissions=0777",
         ]
@@ -125,9 +153,9 @@ class Cluster:
                 stderr=log,
                 cwd="/",
                 start_new_session=True,
-                **self._switch_user(),
+                **switch_user(),
             )
-        self._wait_ready(timeout)
+        self.wait_ready(timeout)
         return self
 
     def stop(self, how: signal.Signals = signal.SIGINT, timeout: float = 30.0) -> None:
@@ -149,7 +177,8 @@ class Cluster:
         shutil.rmtree(self.data, ignore_errors=True)
         shutil.rmtree(self.socket_dir, ignore_errors=True)
 
-    def _wait_ready(self, timeout: float) -> None:
+    def wait_ready(self, timeout: float = 30.0) -> None:
+        """Return once connections are accepted, for instance after a crash."""
         give_up = time.monotonic() + timeout
         address = ["-h", str(self.socket_dir), "-p", str(self.port)]
         ready = [str(self.bin / "pg_isready"), "-q", *address]
@@ -163,21 +192,16 @@ class Cluster:
     def _tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
 
-    def _run(self, program: str, *args: str) -> None:
+    def run(self, program: str, *args: str) -> str:
+        """Run one of PostgreSQL's programs as the server's user; returns what it says."""
         done = subprocess.run(
             [str(self.bin / program), *args],
             cwd="/",
             capture_output=True,
             text=True,
             check=False,
-            **self._switch_user(),
+            **switch_user(),
         )
         if done.returncode != 0:
             raise RuntimeError(f"{program} failed:\n{done.stdout}{done.stderr}")
-
-    def _switch_user(self) -> dict[str, Any]:
-        user = unprivileged_user()
-        if user is None:
-            return {}
-        entry = pwd.getpwnam(user)
-        return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        return done.stdout

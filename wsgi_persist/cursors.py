@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_persist.effects import NOTHING
+from wsgi_persist.effects import QUIET
 
 Tell = Callable[[Any], None]
 
@@ -16,15 +16,17 @@ _SENDING = ("execute", "executemany", "copy_expert", "copy", "stream")
 class Ears:
     """Where cursors tell what they do.
 
-    :ivar seen: verdicts on statements by their text; what leaves nothing is not told again.
+    :ivar seen: verdicts on statements by their text; a read that leaves nothing is not told again.
     :ivar tell: gets every other statement before it is sent.
     :ivar hold: gets every server-side cursor that is opened.
+    :ivar failed: gets what sending a statement raised.
     """
 
-    def __init__(self, seen: Callable[[str], Any], tell: Tell, hold: Tell) -> None:
+    def __init__(self, seen: Callable[[str], Any], tell: Tell, hold: Tell, failed: Tell) -> None:
         self.seen = seen
         self.tell = tell
         self.hold = hold
+        self.failed = failed
 
 
 def telling(base: type, ears: Ears) -> type:
@@ -41,13 +43,17 @@ def telling(base: type, ears: Ears) -> type:
 
 
 def _telling(send: Callable[..., Any], ears: Ears) -> Callable[..., Any]:
-    seen, tell = ears.seen, ears.tell
+    seen, tell, failed = ears.seen, ears.tell, ears.failed
 
     def method(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
         # Composed statements of the drivers are no str, nor can they be looked up.
-        if query.__class__ is not str or seen(query) is not NOTHING:
+        if query.__class__ is not str or seen(query) is not QUIET:
             tell(query)
-        return send(self, query, *args, **kwargs)
+        try:
+            return send(self, query, *args, **kwargs)
+        except BaseException as error:
+            failed(error)
+            raise
 
     return method
 

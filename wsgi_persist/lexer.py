@@ -75,6 +75,9 @@ def _end_of_quote(sql: str, start: int, at: int) -> int:
 # A statement as the rules see it is a list of strings, two ";" before it and two after: words in lower
 # case, names and plain literals in their quotes, "'" for other literals, "0" for numbers, "%s" for
 # placeholders, symbols and operators as they are.
+NO_TOKENS = [";", ";", ";", ";"]
+
+
 def statements(sql: str) -> Iterator[list[str]]:
     found = [";", ";"]
     for kind, start, end in scan(sql):

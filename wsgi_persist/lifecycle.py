@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from wsgi_persist import registry
+from wsgi_persist.current import current
 from wsgi_persist.errors import ScopeError
 from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
-from wsgi_persist.scope import current
 
 logger = logging.getLogger("wsgi_persist.lifecycle")
 
@@ -88,10 +88,10 @@ def threads_refused(found: str) -> str:
     )
 
 
-def start(pins: Iterable[Pin], policy: Policy) -> str:
+def start(pins: Iterable[Pin], policy: Policy) -> tuple[str, bool]:
     """Prepare this process to keep pins; called when the application is wrapped.
 
-    :return: the scope chosen: auto, process or thread.
+    :return: the scope chosen (auto, process or thread), and whether requests may be run twice.
     """
     found = targets(pins)
     chosen = choose_scope(policy, found)
@@ -102,7 +102,7 @@ def start(pins: Iterable[Pin], policy: Policy) -> str:
     one_at_a_time = daemon is not None and daemon.threads == 1
     if chosen != "thread" and current() is None:
         _warm_up([t for t in found if _wants_warm_up(policy, t.policy, one_at_a_time)])
-    return chosen
+    return chosen, any(p.replay_requests for p in (policy, *(t.policy for t in found)))
 
 
 def _wants_warm_up(middleware: Policy, own: Policy, one_at_a_time: bool) -> bool:

@@ -6,7 +6,7 @@ import logging
 import select
 from typing import Any
 
-from wsgi_persist.drivers import Driver
+from wsgi_persist.drivers import IDLE, Driver
 
 logger = logging.getLogger("wsgi_persist.liveness")
 
@@ -54,7 +54,7 @@ def is_alive_though_readable(driver: Driver, connection: Any, timeout: float) ->
     That is no proof of death (a notice, a notification, a parameter changed by a server reload), nor
     is silence afterwards proof of life: a terminated backend says FATAL some milliseconds before it
     closes, both drivers take that for a notice, and it may come in two pieces. So who has not said
-    farewell is asked.
+    farewell is asked, unless it is in a transaction.
     """
     try:
         if driver.hears_farewell(connection):
@@ -62,7 +62,7 @@ def is_alive_though_readable(driver: Driver, connection: Any, timeout: float) ->
     except Exception as error:
         logger.debug("the connection ended: %s", error)
         return False
-    return answers(driver, connection, timeout)
+    return driver.status(connection) != IDLE or answers(driver, connection, timeout)
 
 
 def answers(driver: Driver, connection: Any, timeout: float) -> bool:

@@ -1,20 +1,25 @@
-"""PersistMiddleware, and the response that closes once."""
+"""PersistMiddleware: a request comes in, the application answers, the response is closed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from wsgi_persist.boundary import Boundary
+from wsgi_persist.answer import Answer, may_run_twice
+from wsgi_persist.boundary import Boundary, name_of
 from wsgi_persist.errors import ScopeError
 from wsgi_persist.lifecycle import start, threads_refused
 from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
 from wsgi_persist.registry import process_scope, thread_scope
+from wsgi_persist.response import Replacement, Response, SizedResponse, close, lend_file_wrapper
 from wsgi_persist.scope import Scope
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+logger = logging.getLogger("wsgi_persist.middleware")
 
 
 class PersistMiddleware:
@@ -32,22 +37,53 @@ class PersistMiddleware:
         self, app: WSGIApplication, pins: Iterable[Pin] = (), *, policy: Policy | None = None
     ) -> None:
         self._app = _checked_app(app)
-        self._scope = start(_checked_pins(pins), _checked_policy(policy))
+        self._scope, self._repeats = start(_checked_pins(pins), _checked_policy(policy))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self._repeats and may_run_twice(environ):
+            original = environ.copy()
+            response = self._answer(environ, start_response, may_give_up=True)
+            if response is not None:
+                return response
+            environ = original
+            logger.warning("%s is run again: its connection was lost", name_of(environ))
+        return cast("Iterable[bytes]", self._answer(environ, start_response))
+
+    def _answer(
+        self, environ: WSGIEnvironment, start_response: StartResponse, may_give_up: bool = False
+    ) -> Iterable[bytes] | None:
+        """The response, or None where nothing was sent and the request may be run again."""
         boundary = self._scope_of(environ).enter(environ)
+        answer = Answer(start_response, boundary, environ)
         try:
-            files = _lend_file_wrapper(environ)
-            result = self._app(environ, start_response)
-            if files is not None:
-                # Servers test a response against their own class.
-                environ["wsgi.file_wrapper"] = files.lent
-                if files.response is result:
-                    return files.ending(boundary)
-            return _respond(result, boundary)
+            response = self._respond(environ, boundary, answer)
+            if answer.trouble is None:
+                return cast("Iterable[bytes]", response)
+            if may_give_up and answer.may_repeat:
+                close(response, boundary)
+                return None
+            return Replacement(response, boundary, answer)
         except BaseException:
             boundary.leave()
             raise
+
+    def _respond(self, environ: WSGIEnvironment, boundary: Boundary, answer: Answer) -> Any:
+        """What the application returned, as the server gets it unless a 503 takes its place."""
+        files = lend_file_wrapper(environ)
+        try:
+            result = self._app(environ, answer.start)
+        except Exception as error:
+            if not answer.replaces(error):
+                raise
+            return None
+        if files is not None:
+            # Servers test a response against their own class.
+            environ["wsgi.file_wrapper"] = files.lent
+            if files.response is result:
+                return files.ending(boundary)
+        if answer.trouble is not None:
+            return result
+        return (SizedResponse if hasattr(result, "__len__") else Response)(result, boundary, answer)
 
     def _scope_of(self, environ: WSGIEnvironment) -> Scope:
         multithread = environ["wsgi.multithread"]
@@ -56,109 +92,6 @@ class PersistMiddleware:
         if multithread:
             raise ScopeError(threads_refused("wsgi.multithread is true"))
         return process_scope()
-
-
-class Response:
-    """What the application returned; closing it closes that first, then ends the request."""
-
-    __slots__ = ("_boundary", "_iterator", "_result")
-
-    def __init__(self, result: Any, boundary: Boundary) -> None:
-        self._result = result
-        self._boundary = boundary
-        self._iterator: Iterator[bytes] | None = None
-
-    def __iter__(self) -> Iterator[bytes]:
-        # Itself and not the application's iterator, which would not keep the request open.
-        self._iterator = iter(self._result)
-        return self
-
-    def __next__(self) -> bytes:
-        return next(self._iterator)  # type: ignore[arg-type]
-
-    def close(self) -> None:
-        result, self._result = self._result, None
-        _close(result, self._boundary)
-
-
-class SizedResponse(Response):
-    """Of a list or the like: servers read its length to give a Content-Length."""
-
-    __slots__ = ()
-
-    def __len__(self) -> int:
-        return len(self._result)
-
-
-class FileWrapper:
-    """Stands in for the server's ``wsgi.file_wrapper`` while the application runs.
-
-    The server sends a file by its own fast way only if it gets back the very object that its own
-    wrapper made. So that object is passed on as it is, and the file in it ends the request.
-
-    :ivar lent: the server's own.
-    :ivar response: what it made last.
-    """
-
-    __slots__ = ("_file", "lent", "response")
-
-    def __init__(self, lent: Callable[..., Any]) -> None:
-        self.lent = lent
-        self.response: Any = None
-
-    def __call__(self, file: Any, *block_size: int) -> Any:
-        self._file = ClosingFile(file)
-        self.response = self.lent(self._file, *block_size)
-        return self.response
-
-    def ending(self, boundary: Boundary) -> Iterable[bytes]:
-        """The response, whose file the server closes: that ends the request."""
-        self._file.boundary = boundary
-        return cast("Iterable[bytes]", self.response)
-
-
-class ClosingFile:
-    """A file whose ``close()`` ends the request once it has been returned as the response."""
-
-    boundary: Boundary | None = None
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._file)
-
-    def close(self) -> None:
-        _close(self._file, self.boundary)
-
-
-def _lend_file_wrapper(environ: WSGIEnvironment) -> FileWrapper | None:
-    lent = environ.get("wsgi.file_wrapper")
-    if lent is None:
-        return None
-    files = environ["wsgi.file_wrapper"] = FileWrapper(lent)
-    return files
-
-
-def _respond(result: Any, boundary: Boundary) -> Response:
-    kind = SizedResponse if hasattr(result, "__len__") else Response
-    return kind(result, boundary)
-
-
-def _close(inner: Any, boundary: Boundary | None) -> None:
-    """The application's own close first, then ours, even if that raises."""
-    try:
-        close = getattr(inner, "close", None)
-        if close is not None:
-            if boundary is not None:
-                boundary.closing()
-            close()
-    finally:
-        if boundary is not None:
-            boundary.leave()
 
 
 def _checked_app(app: Any) -> Any:

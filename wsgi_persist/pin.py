@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import enum
 import itertools
 import logging
 import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from wsgi_persist.drivers import IDLE, Driver, driver_of, neutralise, quietly_close
+from wsgi_persist.drivers import UNKNOWN, Driver, driver_of, neutralise, quietly_close
+from wsgi_persist.drivers.errors import driver_error, is_farewell, sqlstate
 from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.liveness import NEVER, Watch, answers, is_alive_though_readable, is_readable
 from wsgi_persist.policy import Policy
 from wsgi_persist.session import Session
+from wsgi_persist.state import MOVES, State
 
 logger = logging.getLogger("wsgi_persist.pin")
 
 _serials = itertools.count(1)
-
-
-class State(enum.Enum):
-    __hash__ = object.__hash__  # Enum's own is Python code, and every lease moves twice
-
-    EMPTY = "no connection"
-    OPEN = "idle"
-    LEASED = "in use by a request"
-    STOPPED = "closed for good"
-    FORGOTTEN = "left to the parent process"
-
-
-MOVES = {
-    State.EMPTY: {State.OPEN, State.STOPPED, State.FORGOTTEN},
-    State.OPEN: {State.LEASED, State.EMPTY, State.STOPPED, State.FORGOTTEN},
-    State.LEASED: {State.OPEN, State.EMPTY, State.STOPPED, State.FORGOTTEN},
-    State.STOPPED: {State.FORGOTTEN},
-    State.FORGOTTEN: set(),
-}
 
 
 class Holder(Protocol):
@@ -57,6 +39,8 @@ class PinnedConnection:
     :ivar serial: tells connections apart within the process; 0 before the first.
     :ivar leases: how often the present connection was leased.
     :ivar opened: how many connections this pin has had.
+    :ivar in_block: whether the application is inside a transaction that it began with a plain pin.
+    :ivar is_lost: whether the application was told that the leased connection is gone.
     """
 
     def __init__(self, name: str, policy: Policy, watch: Watch, clock: Callable[[], float]) -> None:
@@ -74,8 +58,11 @@ class PinnedConnection:
         self.expires_at = 0.0
         self.used_at = 0.0
         self.suspect = False
+        self.is_lost = False
+        self.in_block = False
         self.holder: Holder | None = None
         self.session: Session | None = None
+        self._wrote = False
         self._watch = watch
         self._clock = clock
 
@@ -100,6 +87,7 @@ class PinnedConnection:
         self.used_at = now
         self.expires_at = now + _jittered(self.policy.max_age)
         self.suspect = False
+        self.is_lost = False
         self._watch.add(self.fd, self, self._due())
         logger.info("pin %r: opened backend %d", self.name, self.backend)
 
@@ -121,6 +109,7 @@ class PinnedConnection:
         :param request: its text is in the log when the request left something behind.
         :return: what to raise when every lease has ended.
         """
+        self._wrote = False
         if self.state is not State.LEASED:
             return None  # dropped meanwhile
         session = self.session
@@ -146,13 +135,32 @@ class PinnedConnection:
             self.drop("the server closed it")
 
     def is_alive(self) -> bool:
-        """Whether the server is still there, asked by the application between two statements."""
+        """Whether the server is still there, asked between two statements."""
         assert self.driver is not None
-        if self.driver.is_closed(self.connection):
+        if self.driver.is_closed(self.connection) or self.driver.status(self.connection) == UNKNOWN:
             return False
-        if self.driver.status(self.connection) != IDLE or not is_readable(self.fd):
-            return True
-        return is_alive_though_readable(self.driver, self.connection, self.policy.connect_timeout)
+        # psycopg2 does not always notice: then the end of the stream is still to be read.
+        return not is_readable(self.fd) or is_alive_though_readable(
+            self.driver, self.connection, self.policy.connect_timeout
+        )
+
+    def was_lost(self, error: BaseException) -> bool:
+        """Whether the leased connection is gone, and this exception came from that."""
+        if sqlstate(error) is not None:
+            return is_farewell(error)  # else the server has answered the statement
+        return driver_error(error) is not None and not self.is_alive()
+
+    def lose(self) -> None:
+        """The application is told that the leased connection is gone; it keeps it, closed."""
+        self.is_lost = True
+        self._watch.remove(self.fd)
+        self.fd = -1  # the number is given to the next file or socket
+        quietly_close(self.connection, self.name)
+
+    def has_written(self) -> bool:
+        """Whether the present request may have completed anything but reads here."""
+        session = self.session
+        return self._wrote or (session is not None and (session.wrote or session.completed))
 
     def inspect(self, now: float) -> float:
         """Act on the deadlines that have passed; the time when to look again."""
@@ -224,6 +232,7 @@ class PinnedConnection:
     def _close(self, state: State) -> None:
         # First: the number of a closed descriptor is given to the next file or socket.
         self._watch.remove(self.fd)
+        self._wrote = self.has_written()
         connection, self.connection = self.connection, None
         self.holder = self.session = None
         self._move(state)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from wsgi_persist.drivers import IDLE, IN_ERROR, Driver, driver_of, quietly_close
-from wsgi_persist.errors import NotInRequestError, TransactionError
-from wsgi_persist.pin import PinnedConnection, State
+from wsgi_persist.current import current
+from wsgi_persist.errors import NotInRequestError
+from wsgi_persist.lease import Cursor, Lease
+from wsgi_persist.outage import Outage
 from wsgi_persist.policy import Policy
-from wsgi_persist.scope import Scope, current
-
-logger = logging.getLogger("wsgi_persist.plain")
 
 
 class Pin:
@@ -40,6 +37,7 @@ class Pin:
         self.policy = policy or Policy()
         self.name = name
         self._connect = connect
+        self._outage = Outage(name)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
@@ -50,20 +48,7 @@ class Pin:
 
         :raises NotInRequestError: the calling thread is not serving a request.
         """
-        scope = current()
-        if scope is None:
-            raise NotInRequestError(
-                f"{self!r} can only be used by the thread that serves a request, inside "
-                f"PersistMiddleware: open a connection of your own elsewhere"
-            )
-        pin = scope.pin(self, self.name, self.policy)
-        if pin.state is State.LEASED:
-            assert pin.driver is not None
-            if not pin.driver.is_closed(pin.connection):
-                return pin.connection
-            pin.drop("lost or closed during the request")
-        connection = scope.lease(pin, None)
-        return self._open(scope, pin) if connection is None else connection
+        return self._lease().connection
 
     def warm_up(self) -> None:
         """Open the pin, inside a boundary, before the first request."""
@@ -72,7 +57,7 @@ class Pin:
     @contextmanager
     def cursor(self) -> Iterator[Any]:
         """A cursor in autocommit mode: every statement is a transaction of its own."""
-        with self.connection.cursor() as cursor:
+        with Cursor(self._lease()) as cursor:
             yield cursor
 
     @contextmanager
@@ -82,37 +67,23 @@ class Pin:
         :raises TransactionError: there is one already, or a statement failed and the application
             caught its exception, so that there is nothing left that could be committed.
         """
-        connection = self.connection
-        driver = driver_of(connection)
-        if driver.status(connection) != IDLE:
-            raise TransactionError(f"{self!r} is in a transaction already: they do not nest")
-        with connection.cursor() as cursor:
-            cursor.execute("BEGIN")
-            try:
+        lease = self._lease()
+        lease.begin()
+        try:
+            with Cursor(lease) as cursor:
                 yield cursor
-                if driver.status(connection) == IN_ERROR:
-                    raise TransactionError(
-                        f"a statement failed inside this transaction of {self!r}: rolled back"
-                    )
-            except BaseException:
-                self._quietly_roll_back(driver, connection)
-                raise
-            cursor.execute("COMMIT")
-
-    def _quietly_roll_back(self, driver: Driver, connection: Any) -> None:
-        """The exception under way matters more than that its transaction is gone with the connection."""
-        try:
-            driver.rollback(connection)
-        except Exception as error:
-            logger.debug("pin %r: the rollback failed: %s", self.name, error)
-
-    def _open(self, scope: Scope, pin: PinnedConnection) -> Any:
-        connection = self._connect()
-        driver_of(connection)  # before anything is asked of an object that may be no connection
-        try:
-            connection.autocommit = True
-            pin.hold(connection, self, scope.now)
+            lease.commit()
         except BaseException:
-            quietly_close(connection, self.name)
+            lease.quietly_roll_back()
             raise
-        return scope.lease(pin, None)
+        finally:
+            lease.end()
+
+    def _lease(self) -> Lease:
+        scope = current()
+        if scope is None:
+            raise NotInRequestError(
+                f"{self!r} can only be used by the thread that serves a request, inside "
+                f"PersistMiddleware: open a connection of your own elsewhere"
+            )
+        return Lease(scope, scope.pin(self, self.name, self.policy), self._connect, self._outage)

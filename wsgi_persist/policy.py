@@ -39,6 +39,11 @@ def _seconds(*, none: bool = False, zero: bool = True, most: float = math.inf) -
     return check
 
 
+def _whole_seconds(value: Any) -> str | None:
+    fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return None if fits else "whole seconds, 0 or more"
+
+
 def _name(value: Any) -> str | None:
     fits = isinstance(value, str) and value != "" and value.isascii() and value.isprintable()
     return None if fits else "a non-empty string of printable ASCII characters"
@@ -50,6 +55,10 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "idle_check": _seconds(),
     "network_timeout": _seconds(zero=False, most=_LONGEST_TIMEOUT),
     "connect_timeout": _seconds(zero=False, most=_LONGEST_TIMEOUT),
+    "reconnect_deadline": _seconds(),
+    "retry_after": _whole_seconds,
+    "replay": _one_of("safe", "off"),
+    "replay_requests": _one_of(True, False),
     "reset": _one_of("dirty", "always", "never"),
     "reset_report": _one_of("log", "raise"),
     "prewarm": _one_of("auto", True, False),
@@ -69,6 +78,13 @@ class Policy:
     :param idle_check: a connection that was idle for longer is pinged before it is used again.
     :param network_timeout: silence on TCP that counts as loss of the connection.
     :param connect_timeout: for one attempt to connect; libpq knows whole seconds, at least 2.
+    :param reconnect_deadline: how long one request waits in all for a database that is out of reach;
+        overrun by at most one attempt to connect.
+    :param retry_after: in the header of the answer 503, after which a visitor may try again.
+    :param replay: ``"safe"``: a statement whose connection was lost is sent again on a new one where
+        that cannot repeat an effect; or ``"off"``.
+    :param replay_requests: run a whole GET, HEAD or OPTIONS request again whose connection was lost, if
+        it has completed no write.
     :param reset: make the session as good as new after a request: ``"dirty"`` where it left something
         behind, ``"always"``, ``"never"``.
     :param reset_report: what a request left behind is a line in the log, or, for tests, ``"raise"``:
@@ -86,6 +102,10 @@ class Policy:
     idle_check: float = 30.0
     network_timeout: float = 6.0
     connect_timeout: float = 4.0
+    reconnect_deadline: float = 5.0
+    retry_after: int = 2
+    replay: Literal["safe", "off"] = "safe"
+    replay_requests: bool = False
     reset: Literal["dirty", "always", "never"] = "dirty"
     reset_report: Literal["log", "raise"] = "log"
     prewarm: bool | Literal["auto"] = "auto"
@@ -114,9 +134,24 @@ class Policy:
         return cls(**given)
 
     @property
-    def watches(self) -> bool:
-        """Whether statements are watched for what they leave in the session."""
+    def resets(self) -> bool:
+        """Whether what a request leaves in the session is undone."""
         return self.reset != "never" and self.pooler != "transaction"
+
+    @property
+    def watches(self) -> bool:
+        """Whether statements are watched: for what they leave, or for whether they may be sent again."""
+        return self.resets or self.replay == "safe"
+
+    def attempt_timeout(self, waited: float, hosts: int = 1) -> int:
+        """For one attempt to connect to one of the hosts: its part of what is left of the deadline.
+
+        libpq knows whole seconds, and takes 1 for 2.
+
+        :param waited: seconds that the request has waited for the database already.
+        """
+        left = max(self.reconnect_deadline - waited, 0.0) or self.connect_timeout
+        return max(2, math.ceil(min(self.connect_timeout, left) / hosts))
 
     def connection_defaults(self, worker: str) -> dict[str, Any]:
         """libpq parameters that bound silence and name the session.

@@ -7,8 +7,9 @@ import threading
 import weakref
 from collections.abc import Hashable
 
+from wsgi_persist.current import all_scopes, forget_scopes
 from wsgi_persist.pin import PinnedConnection
-from wsgi_persist.scope import Scope, all_scopes, forget_scopes, stop_pins
+from wsgi_persist.scope import Scope, stop_pins
 
 
 class _Local(threading.local):

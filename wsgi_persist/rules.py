@@ -1,52 +1,53 @@
-"""What one statement leaves in its session, decided from its tokens. Not sure means ``Leaves.STATE``.
+"""What one statement does, decided from its tokens. Not sure means ``Leaves.STATE`` and ``Kind.OTHER``.
 
 Only the statement's own text counts: what views, triggers, defaults, operators, casts and functions
-without parentheses do is outside.
+without parentheses do is outside, also that ``t.f`` calls a function where the table has no such column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from wsgi_persist.effects import (
     BUILT_IN_VERDICTS,
-    CURSOR,
     CUSTOM,
     FUNCTION,
-    NOTHING,
+    QUIET,
     SETTING,
     TEMPORARY,
-    UNKNOWN,
+    UNDONE,
     Leaves,
     Verdict,
     effect,
+    worst,
 )
 from wsgi_persist.functions import KEYWORDS, NEVER_FUNCTIONS
+from wsgi_persist.verbs import QUERIES, READING, is_custom, of_verb, words
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_QUERIES = _words("select values table with insert update delete merge")
-_QUIET = _QUERIES | _words(
-    """abort alter analyse analyze begin checkpoint close cluster comment commit copy create drop end fetch
-    grant import lock move notify reassign refresh reindex release revoke rollback savepoint security show
-    start truncate vacuum"""
-)
-_LOUD = _words("call deallocate discard do execute listen prepare reset unlisten")
-_TRUE = _words("true 't' 'true' 'y' 'yes' 'on' '1'")
+# Among EXPLAIN's options: it carries the statement out, or may.
+_ANALYZE = words('analyze analyse "analyze" "analyse" %s')
+_TRUE = words("true 't' 'true' 'y' 'yes' 'on' '1'")
+# A query that holds them writes, locks rows, or perhaps calls what looks like a field.
+_WRITING = words("insert update delete merge into")
+_UNSURE = {
+    *(("for", "share"), ("for", "no"), ("for", "key")),
+    *((")", "."), ("]", "."), ("%s", "."), (".", "%s")),
+}
 # The name of a relation or type, or of a function that is not called, follows these.
-_NAME_FOLLOWS = _words(
+_NAME_FOLLOWS = words(
     """:: aggregate analyse analyze as collation configuration copy exists function into only ordinality
     procedure recursive references returns routine setof table tablesample type vacuum verbose view with"""
 )
 # An expression follows these, so that even a keyword before a parenthesis is a function there.
-_EXPRESSION_FOLLOWS = _words(
-    """( , [ : := all and any array between both by case content default distinct document else escape for
-    from having ilike in join lateral leading like limit not offset on or passing placing return returning
-    select similar some symmetric then to trailing using value values variadic when where zone"""
+_EXPRESSION_FOLLOWS = words(
+    """( , [ : := all and any array between both by case content default distinct document else escape first
+    for from groups having ilike in join lateral leading like limit next not offset on or passing path placing
+    range ref return returning rows select similar some symmetric then to trailing using value values variadic
+    version when where zone"""
 )
+# What they call is named elsewhere: TREAT calls the function that bears the type's name.
+_NAMELESS = ("%s", "treat")
 _GRAMMAR = {
     ("not", "ilike"),
     ("not", "materialized"),
@@ -64,11 +65,19 @@ class Statement:
         self.opened: list[int] = []  # each "(" that is open
         self.opener: dict[int, int] = {}  # of each ")"
         self.verb = self._find_verb()
+        explained = tokens[2 : self.verb]
+        self.only_plans = "explain" in explained and _ANALYZE.isdisjoint(explained)
         head = [token for token in tokens[self.verb : self.verb + 3] if token != "unique"]
         self.is_index = head[:2] == ["create", "index"]
 
-    def verdicts(self) -> Iterator[Verdict]:
-        yield self._of_verb()
+    def verdict(self) -> Verdict:
+        found = worst(self._verdicts())
+        return QUIET if self.only_plans and found.leaves is Leaves.NOTHING else found
+
+    def _verdicts(self) -> Iterator[Verdict]:
+        yield of_verb(self.tokens, self.verb)
+        if self.tokens[self.verb] in READING:
+            yield self._of_query()
         yield from self._of_names()
         yield from self._of_calls()
 
@@ -80,7 +89,7 @@ class Statement:
             while self.tokens[at] in ("analyze", "analyse", "verbose"):
                 at += 1
             inside = self._skip_parentheses(at)
-            if inside > at and self.tokens[inside] not in _QUERIES and ")" in self.tokens:
+            if inside > at and self.tokens[inside] not in QUERIES and ")" in self.tokens:
                 inside = self.tokens.index(")", at) + 1  # options
             at = self._skip_parentheses(inside)
         return at
@@ -90,22 +99,10 @@ class Statement:
             at += 1
         return at
 
-    def _of_verb(self) -> Verdict:
-        verb, tokens = self.tokens[self.verb], self.tokens[self.verb + 1 : self.verb + 6]
-        if self.tokens[self.verb - 1] == "(" and verb not in _QUERIES:
-            return UNKNOWN
-        if verb in ("set", "reset"):
-            return _setting(verb, tokens)
-        if verb == "declare":
-            held = zip(self.tokens, self.tokens[1:], strict=False)
-            return CURSOR if ("with", "hold") in held else NOTHING
-        if verb == "load":
-            return Verdict(Leaves.FOR_GOOD, "LOAD")
-        if verb == "prepare" and tokens[0] == "transaction" and tokens[1][0] == "'":
-            return NOTHING
-        if verb in _LOUD:
-            return Verdict(Leaves.STATE, verb.upper())
-        return NOTHING if verb in _QUIET or verb == ";" else UNKNOWN
+    def _of_query(self) -> Verdict:
+        tokens = self.tokens
+        reads = _WRITING.isdisjoint(tokens) and _UNSURE.isdisjoint(pairwise(tokens))
+        return QUIET if reads else UNDONE
 
     def _of_names(self) -> Iterator[Verdict]:
         tokens = self.tokens
@@ -114,7 +111,7 @@ class Statement:
                 yield TEMPORARY
             elif token == "set" and self.tokens[self.verb] in ("alter", "create"):
                 # Of a role, database or function: the server tries it in this session first.
-                yield CUSTOM if _is_custom(tokens[at + 1 : at + 3]) else NOTHING
+                yield CUSTOM if is_custom(tokens[at + 1 : at + 3]) else QUIET
         # An UPDATE of this view is a SET.
         if "update" in tokens and ("pg_settings" in tokens or '"pg_settings"' in tokens):
             yield SETTING
@@ -134,7 +131,7 @@ class Statement:
                     yield _set_config(tokens[opener : opener + 5], tokens[at - 4 : at])
             elif token == "with":
                 naming[-1] = self._begins_names(at)
-            elif token in _QUERIES:
+            elif token in QUERIES:
                 naming[-1] = False
 
     def _begins_names(self, at: int) -> bool:
@@ -149,13 +146,13 @@ class Statement:
             start -= 2
         name = tokens[at - 1]
         if not _is_name(name) or (start == at - 1 and name in NEVER_FUNCTIONS):
-            return FUNCTION if name == "%s" else NOTHING
+            return FUNCTION if name in _NAMELESS else QUIET
         if _is_name(tokens[start]) and not self._can_call(start, name, is_naming):
-            return NOTHING
-        name = name.strip('"')
+            return QUIET
+        name = _unquoted(name)
         if start == at - 1:
             return self.known.get(name) or effect(name) or FUNCTION
-        is_built_in = tokens[at - 3].strip('"') == "pg_catalog"
+        is_built_in = _unquoted(tokens[at - 3]) == "pg_catalog"
         return BUILT_IN_VERDICTS.get(name, FUNCTION) if is_built_in else FUNCTION
 
     def _can_call(self, start: int, name: str, is_naming: bool) -> bool:
@@ -188,6 +185,10 @@ def _is_name(token: str) -> bool:
     return first.isalpha() or first in '_"' or first > "\x7f"
 
 
+def _unquoted(name: str) -> str:
+    return name[1:-1] if name[0] == '"' else name
+
+
 def _is_operand(token: str) -> bool:
     """Whether a value or the name of something ends here."""
     if token[0] in "'0)]" or token == "%s":
@@ -203,28 +204,12 @@ def _is_temporary(token: str, further: str, before: str) -> bool:
     return token.strip('"').startswith(("pg_temp", "pg_toast_temp"))
 
 
-def _setting(verb: str, tokens: list[str]) -> Verdict:
-    """Of SET and RESET, from the tokens that follow."""
-    first, second = tokens[:2]
-    if second == ".":  # whatever comes first is part of the name then
-        return CUSTOM
-    if verb == "set" and first in ("local", "constraints", "transaction"):
-        return NOTHING
-    is_custom = _is_custom(tokens[1:] if first == "session" else tokens)
-    return CUSTOM if is_custom else Verdict(Leaves.STATE, verb.upper())
-
-
-def _is_custom(tokens: list[str]) -> bool:
-    """Whether the setting named there is one of an extension's or an application's own."""
-    return tokens[1:2] == ["."] or (tokens[0][0] == '"' and "." in tokens[0])
-
-
 def _set_config(first: list[str], last: list[str]) -> Verdict:
     """Of a call of set_config, from its parenthesis and four tokens after it, and its last four."""
     if last[-2:-1] == ["::"]:
         last = last[:-2]
     if last[-2] == "," and last[-1].lower() in _TRUE:
-        return NOTHING
+        return QUIET
     name, follows = first[1], first[4] if first[2] == "::" else first[2]
     is_literal = name[0] == "'" and len(name) > 1 and follows == ","
     return SETTING if is_literal and "." not in name else CUSTOM

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import weakref
 from _thread import get_ident
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from wsgi_persist.boundary import Boundary, name_of
+from wsgi_persist.current import current, local, register
 from wsgi_persist.liveness import NEVER, Watch
-from wsgi_persist.pin import Holder, PinnedConnection, State
+from wsgi_persist.pin import Holder, PinnedConnection
 from wsgi_persist.policy import Policy
+from wsgi_persist.state import State
+from wsgi_persist.trouble import Trouble
 
 logger = logging.getLogger("wsgi_persist.scope")
 
@@ -30,6 +32,9 @@ class Scope:
     :ivar owner: the thread that is inside.
     :ivar now: the monotonic clock, read once when the present request came in.
     :ivar leaving: whether the present response is being closed.
+    :ivar trouble: what the present request suffered from the database, if anything.
+    :ivar wrote: whether it had an effect that the pins do not know of.
+    :ivar no_replay: how many blocks are open that forbid to send anything again.
     """
 
     def __init__(
@@ -39,6 +44,9 @@ class Scope:
         self.owner: int | None = None
         self.now = 0.0
         self.leaving = False
+        self.trouble: Trouble | None = None
+        self.wrote = False
+        self.no_replay = 0
         self.pins: dict[Hashable, PinnedConnection] = {}
         self._clock = clock
         self._request = _NO_REQUEST
@@ -49,8 +57,7 @@ class Scope:
         self._host = host
         self._guests = 0
         self._leaves_later = False
-        with _all_lock:
-            _all.add(self)
+        register(self)
 
     def __str__(self) -> str:
         """The present request, for the log."""
@@ -67,7 +74,7 @@ class Scope:
         try:
             self.owner = get_ident()
             self._request = environ
-            _local.held = self
+            local.held = self
             events = self._watch.poll(0)
             now = self.now = self._clock()
             if events:
@@ -110,6 +117,31 @@ class Scope:
         if pin is None:
             pin = self.pins[key] = PinnedConnection(name, policy, self._watch, self._clock)
         return pin
+
+    def in_trouble(self) -> Trouble:
+        """The record of the present request's trouble with the database."""
+        if self.trouble is None:
+            self.trouble = Trouble(lambda: self._stopping)
+        return self.trouble
+
+    def lost(self, policy: Policy, unknown: bool) -> None:
+        """The application is told that a connection was lost, or cannot be had.
+
+        :param unknown: a write was in flight, and may have been carried out.
+        """
+        self.in_trouble().note(policy, unknown)
+
+    def assess(self) -> Trouble | None:
+        """What the application suffered, also where nobody noticed that a connection was lost."""
+        for pin, _ in self._leased:
+            if pin.state is State.LEASED and not pin.is_alive():
+                self.lost(pin.policy, pin.has_written())
+        trouble = self.trouble
+        return trouble if trouble is not None and trouble.lost and not trouble.excused else None
+
+    def has_written(self) -> bool:
+        """Whether the present request may have completed anything but reads."""
+        return self.wrote or any(pin.has_written() for pin, _ in self._leased)
 
     def close_idle(self, key: Hashable, serial: int, reason: str) -> None:
         """Close the connection *serial* of a pin, unless a request of another thread is inside."""
@@ -161,7 +193,7 @@ class Scope:
         return Scope("request", self._clock, host).enter(environ)
 
     def _guest_leaves(self) -> None:
-        _local.held = self
+        local.held = self
         self._guests -= 1
         if self._leaves_later and not self._guests:
             self._leaves_later = False
@@ -176,6 +208,9 @@ class Scope:
     def _release(self) -> None:
         self.owner = None
         self.leaving = False
+        self.trouble = None
+        self.wrote = False
+        self.no_replay = 0
         self._request = _NO_REQUEST
         self._boundary.release()
 
@@ -198,34 +233,3 @@ def stop_pins(pins: dict[Hashable, PinnedConnection]) -> int:
         if pin.state not in (State.STOPPED, State.FORGOTTEN):
             pin.stop()
     return closed
-
-
-class _Local(threading.local):
-    held: Scope | None = None  # whose boundary this thread holds
-
-
-_local = _Local()
-# A thread's scope is reachable from its thread alone, so that it ends with it; this is for stopping.
-_all: weakref.WeakSet[Scope] = weakref.WeakSet()
-_all_lock = threading.Lock()
-
-
-def current() -> Scope | None:
-    """The scope whose boundary the calling thread holds: None outside a request."""
-    held = _local.held
-    return held if held is not None and held.owner == get_ident() else None
-
-
-def all_scopes() -> list[Scope]:
-    with _all_lock:
-        return list(_all)
-
-
-def forget_scopes() -> None:
-    """In a forked child: every scope belongs to the parent, and this thread is in no request."""
-    global _all_lock
-    _all_lock = threading.Lock()  # a thread of the parent may have held it
-    for scope in list(_all):
-        scope.forget()
-    _all.clear()
-    _local.held = None

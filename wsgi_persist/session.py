@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections.abc import Callable
 from typing import Any
 
+from wsgi_persist.catalogue import learn
 from wsgi_persist.cursors import Ears, telling
 from wsgi_persist.drivers import ACTIVE, IDLE, Driver
+from wsgi_persist.drivers.errors import first_line, sqlstate
+from wsgi_persist.effects import MARK, UNMARK, Kind, Leaves
 from wsgi_persist.errors import LeakedStateError
-from wsgi_persist.functions import BUILT_INS, KEYWORDS
 from wsgi_persist.policy import Policy
-from wsgi_persist.sql import Classifier, Functions, Leaves
 
 logger = logging.getLogger("wsgi_persist.session")
 
@@ -22,44 +24,17 @@ _DISCARD = (
     "SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
 )
 
-# What a session has of its own when it is new: its settings as SQL that restores them, and whether
-# there is more, which SQL cannot restore.
-_BASELINE = """
-    (SELECT pg_catalog.string_agg(pg_catalog.format(
-        'SELECT pg_catalog.set_config(%L, %L, false)', name, setting), '; ')
-     FROM (SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'
-           UNION ALL
-           SELECT 'role', pg_catalog.current_setting('role')
-           WHERE pg_catalog.current_setting('role') <> 'none') settings),
-    pg_catalog.pg_my_temp_schema() <> 0
-        OR EXISTS (SELECT FROM pg_catalog.pg_listening_channels())
-        OR EXISTS (SELECT FROM pg_catalog.pg_prepared_statements)
-        OR EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)
-        OR EXISTS (SELECT FROM pg_catalog.pg_locks
-                   WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())"""
+# The server has become a standby; what it prepared no longer fits its tables.
+_EVICTS = {"25006": "the server is read-only", "0A000": "its cached plans no longer fit"}
 
-# Volatile functions of uuid-ossp and pgcrypto that only draw random numbers.
-_HARMLESS = """uuid_generate_v1,uuid_generate_v1mc,uuid_generate_v4,gen_random_bytes,gen_salt,
-pgp_sym_encrypt,pgp_sym_encrypt_bytea,pgp_pub_encrypt,pgp_pub_encrypt_bytea""".replace("\n", "")
 
-# Names of functions outside pg_catalog: those that belong to extensions and leave nothing in any form, as
-# far as their volatility tells, and all others.
-_FUNCTIONS = f"""
-    (SELECT pg_catalog.array_agg(name) FILTER (WHERE safe) AS trusted,
-            pg_catalog.array_agg(name) FILTER (WHERE NOT safe) AS others
-     FROM (SELECT p.proname::text AS name,
-                  pg_catalog.bool_and(d.objid IS NOT NULL AND (
-                      p.provolatile IN ('i', 's') OR p.proname = ANY ('{{{_HARMLESS}}}'::name[]))) AS safe
-           FROM pg_catalog.pg_proc p
-           LEFT JOIN pg_catalog.pg_depend d ON d.objid = p.oid AND d.deptype = 'e'
-               AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
-               AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
-           WHERE p.pronamespace NOT IN ('pg_catalog'::pg_catalog.regnamespace,
-                                        'information_schema'::pg_catalog.regnamespace)
-           GROUP BY p.proname) names) functions"""
+class Standing(enum.Enum):
+    """Of a session when a statement is about to be sent."""
 
-# What the catalogue said of a database's functions, once per process.
-_classifiers: dict[tuple[object, ...], Classifier] = {}
+    FRESH = "idle, and no different from a new one"
+    MARKED = "idle, with state of its own"
+    BUSY = "inside a transaction, or gone"
+
 
 # Texts that were reported, so that the log names each once.
 _reported: set[str | bytes] = set()
@@ -73,6 +48,9 @@ class Session:
     :ivar reason: what left it, in one word.
     :ivar sql: the statement that left it.
     :ivar complaint: what the last request left, if the policy wants it raised.
+    :ivar wrote: whether anything but reads was sent since the session was last seen idle.
+    :ivar completed: whether the request sent such a thing before it was seen idle again.
+    :ivar evict: why the connection is to be closed when the request is over.
     """
 
     def __init__(
@@ -85,16 +63,20 @@ class Session:
         self._clock = clock
         self._autocommit = connection.autocommit
         self._held: list[Any] = []
+        self._told: tuple[Any, Kind] = (None, Kind.OTHER)
         self.complaint: LeakedStateError | None = None
+        self.wrote = False
+        self.completed = False
+        self.evict: str | None = None
         self.settle()
         if policy.watches:
             self._watch()
 
     def _watch(self) -> None:
         driver, connection = self._driver, self._connection
-        self._classify, baseline, self._beyond_reset = _learn(driver, connection)
+        self._classify, baseline, self._beyond_reset = learn(driver, connection)
         self._reset_sql = "; ".join(filter(None, [_DISCARD, baseline]))
-        self._ears = Ears(self._classify.seen, self.tell, self._held.append)
+        self._ears = Ears(self._classify.seen, self.tell, self._held.append, self.failed)
         driver.watch(connection, self._ears, self.registered)
         self._attributes = driver.attributes(connection)
 
@@ -105,12 +87,45 @@ class Session:
         self.sql: str | bytes = ""
         self._held.clear()
 
+    def standing(self) -> Standing:
+        """Asked before each statement that might have to be sent again."""
+        if self._driver.status(self._connection) != IDLE:
+            return Standing.BUSY
+        if self.wrote:
+            self.wrote = False
+            self.completed = True
+        if self.leaves is Leaves.NOTHING and not self._held:
+            return Standing.FRESH
+        return Standing.MARKED
+
+    def is_unchanged(self) -> bool:
+        """Whether the driver's own object is as it was when the connection was new."""
+        return self._driver.attributes(self._connection) == self._attributes
+
+    def kind_of(self, query: Any) -> Kind:
+        """Of the statement that was sent last."""
+        if not self._policy.watches:
+            return Kind.OTHER
+        told, kind = self._told
+        return kind if told is query else self._classify(query).kind
+
     def tell(self, query: Any) -> None:
         """A statement is about to be sent."""
         text = self._driver.text_of(query, self._connection)
         verdict = self._classify(text)
+        self._told = query, verdict.kind
+        if not (verdict.kind is Kind.READ or verdict is MARK or verdict is UNMARK):
+            self.wrote = True
         if verdict.leaves is not Leaves.NOTHING:
             self._note(verdict.leaves, verdict.reason, text)
+
+    def failed(self, error: BaseException) -> None:
+        """Sending a statement raised."""
+        if not isinstance(error, Exception):
+            # A timeout that the server injected, for instance: the answer is still on its way.
+            self.evict = f"a statement was interrupted: {error!r}"
+        elif reason := _EVICTS.get(sqlstate(error) or ""):
+            self.evict = f"{reason}: {first_line(error)}"
 
     def adopt(self, cursor: Any) -> None:
         """Watch a cursor that was not made by the connection's own factory."""
@@ -128,6 +143,7 @@ class Session:
         :param since: when it came in.
         """
         self.complaint = None
+        self.wrote = self.completed = False
         if self._driver.is_closed(self._connection):
             return "lost during a request"
         status = self._driver.status(self._connection)
@@ -138,7 +154,7 @@ class Session:
                 self._roll_back(request, since)
             if self._connection.autocommit is not self._autocommit:
                 self._connection.autocommit = self._autocommit
-            return self._clean(request) if self._policy.watches else None
+            return self.evict or self._clean(request)
         except Exception as error:
             return f"the session left by {request} could not be cleaned: {error}"
 
@@ -150,6 +166,10 @@ class Session:
         self._report(f"rolled back a transaction left open by {request}, {age:.3f} s after it came in")
 
     def _clean(self, request: object) -> str | None:
+        if not self._policy.resets:
+            if self._policy.pooler == "transaction":
+                self.settle()  # every transaction has another session there
+            return None
         left = self._look()
         if left is not Leaves.NOTHING:
             what = f"session state left by {request} ({self.reason})"
@@ -193,19 +213,3 @@ def _is_news(what: str | bytes) -> bool:
         return False
     _reported.add(what)
     return True
-
-
-def _learn(driver: Driver, connection: Any) -> tuple[Classifier, str | None, bool]:
-    """One query when a connection is new; the first in a process and database asks for more."""
-    database = driver.database(connection)
-    classifier = _classifiers.get(database)
-    if classifier is not None:
-        baseline, more = driver.row(connection, f"SELECT {_BASELINE}")
-        return classifier, baseline, more
-    sql = f"SELECT {_BASELINE}, trusted, others FROM {_FUNCTIONS}"
-    baseline, more, trusted, others = driver.row(connection, sql)
-    # Compared here and not there: a name may be a built-in of a newer version than the server's.
-    shadowed = (BUILT_INS | KEYWORDS).intersection(others or ())
-    functions = Functions(frozenset(trusted or ()), shadowed)
-    classifier = _classifiers[database] = Classifier(functions)
-    return classifier, baseline, more

@@ -1,14 +1,24 @@
-"""What SQL texts leave in their session, each judged once."""
+"""What SQL texts do, each judged once."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from wsgi_persist.effects import BUILT_IN_VERDICTS, NOTHING, UNKNOWN, Leaves, Verdict, effect
-from wsgi_persist.lexer import NotUnderstood, statements
+from wsgi_persist.effects import (
+    BUILT_IN_VERDICTS,
+    ONCE,
+    QUIET,
+    UNKNOWN,
+    Kind,
+    Leaves,
+    Verdict,
+    effect,
+    worst,
+)
+from wsgi_persist.lexer import NO_TOKENS, NotUnderstood, statements
 from wsgi_persist.rules import Statement
 
-__all__ = ["NONE", "Classifier", "Functions", "Leaves", "Verdict"]
+__all__ = ["NONE", "QUIET", "Classifier", "Functions", "Kind", "Leaves", "Verdict"]
 
 
 class Functions(NamedTuple):
@@ -27,7 +37,7 @@ NONE = Functions()
 
 
 class Classifier:
-    """What statements leave, by their text; remembers texts of up to 4 KiB."""
+    """What statements do, by their text; remembers texts of up to 4 KiB."""
 
     LONGEST = 4096  # characters
     MOST = 1024  # texts
@@ -35,7 +45,7 @@ class Classifier:
     def __init__(self, functions: Functions = NONE) -> None:
         self._seen: dict[str | bytes, Verdict] = {}
         self.seen = self._seen.get
-        trusted = {name: effect(name) or NOTHING for name in functions.trusted}
+        trusted = {name: effect(name) or QUIET for name in functions.trusted}
         known = {**trusted, **BUILT_IN_VERDICTS}
         self._known = {name: known[name] for name in known.keys() - functions.shadowed}
 
@@ -51,12 +61,12 @@ class Classifier:
         return verdict
 
     def _judge(self, sql: str | bytes) -> Verdict:
-        worst = NOTHING
+        found = []
         try:
             text = sql if isinstance(sql, str) else sql.decode()
             for tokens in statements(text):
-                verdicts = Statement(tokens, self._known).verdicts()
-                worst = max(worst, *verdicts, key=lambda verdict: verdict.leaves.value)
+                if tokens != NO_TOKENS:
+                    found.append(Statement(tokens, self._known).verdict())
         except (NotUnderstood, UnicodeDecodeError):
-            worst = max(worst, UNKNOWN, key=lambda verdict: verdict.leaves.value)
-        return worst
+            found.append(UNKNOWN)
+        return found[0] if len(found) == 1 else worst([ONCE, *found])

@@ -10,22 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Server, site_environment
+from tests.served import public_project
 from tools.apache import Apache, public_folder
-
-ROOT = Path(__file__).parent.parent.parent
-IGNORED = shutil.ignore_patterns("__pycache__")
 
 
 @pytest.fixture(scope="session")
 def project() -> Iterator[Path]:
-    """The code, where the daemons' user can read it."""
-    folder = public_folder("project")
-    shutil.copytree(ROOT / "wsgi_persist", folder / "wsgi_persist", ignore=IGNORED)
-    shutil.copytree(ROOT / "tests" / "site", folder / "tests" / "site", ignore=IGNORED)
-    (folder / "tests" / "__init__.py").touch()
-    (folder / "wsgi.py").write_text("from tests.site.wsgi import application  # noqa: F401\n")
-    yield folder
-    shutil.rmtree(folder)
+    with public_project() as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conftest import DRIVER, Server, eventually, site_environment
+from tests.conftest import DRIVER, Server, site_environment
+from tests.faults import Unavailable
+from tests.faults.pgbouncer import PgBouncer
 from tests.integration.test_backend import ROOT
-from tools.machine import SEARCH
-from tools.postgres import SUPERUSER, Cluster, free_port, unprivileged_user
+from tools.postgres import Cluster, free_port
 
 # A model without a db_table makes Django load the ENGINE of the default alias, before any check.
 WITH_MODELS = {"INSTALLED_APPS": ["django.contrib.auth", "django.contrib.contenttypes"]}
@@ -270,44 +268,16 @@ def test_pooler_that_is_none(site: Site) -> None:
         site.pasted.clear()
 
 
-BOUNCER = """\
-[databases]
-* = host={host} port={server} user={user}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = {mode}
-ignore_startup_parameters = extra_float_digits
-"""
+def pgbouncer(cluster: Cluster, mode: str) -> PgBouncer:
+    try:
+        return PgBouncer(cluster, mode)
+    except Unavailable as missing:
+        pytest.skip(str(missing))
 
 
-@contextmanager
-def pgbouncer(cluster: Cluster, folder: Path, mode: str) -> Iterator[int]:
-    """The port of a PgBouncer in front of the cluster."""
-    program = shutil.which("pgbouncer", path=SEARCH)
-    if program is None:
-        pytest.skip("pgbouncer is not installed")
-    port, config = free_port(), cluster.socket_dir / f"{mode}.ini"
-    config.write_text(
-        BOUNCER.format(host=cluster.socket_dir, server=cluster.port, user=SUPERUSER, port=port, mode=mode)
-    )
-    user = {"user": unprivileged_user()} if unprivileged_user() else {}  # it refuses to be root
-    with (folder / "log").open("wb") as log:
-        running = subprocess.Popen([program, str(config)], stdout=log, stderr=log, cwd="/", **user)  # type: ignore
-        try:
-            ready = [str(cluster.bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-            eventually(lambda: subprocess.run(ready, check=False).returncode, 0)
-            yield port
-        finally:
-            running.terminate()
-            running.wait(10)
-
-
-def test_pgbouncer_in_transaction_mode(site: Site, tmp_path: Path) -> None:
-    with pgbouncer(site.server.cluster, tmp_path, "transaction") as port:
-        address = {"HOST": "127.0.0.1", "PORT": port}
+def test_pgbouncer_in_transaction_mode(site: Site) -> None:
+    with pgbouncer(site.server.cluster, "transaction") as pooler:
+        address = {"HOST": "127.0.0.1", "PORT": pooler.port}
         for persist in ({}, {"pooler": "session"}):
             found = site.check(database={**address, **options(**persist)})
             assert [each.id for each in found] == ["wsgi_persist.E004"]
@@ -319,6 +289,6 @@ def test_pgbouncer_in_transaction_mode(site: Site, tmp_path: Path) -> None:
             site.pasted.clear()
 
 
-def test_pgbouncer_in_session_mode(site: Site, tmp_path: Path) -> None:
-    with pgbouncer(site.server.cluster, tmp_path, "session") as port:
-        assert site.check(database={"HOST": "127.0.0.1", "PORT": port}) == []
+def test_pgbouncer_in_session_mode(site: Site) -> None:
+    with pgbouncer(site.server.cluster, "session") as pooler:
+        assert site.check(database={"HOST": "127.0.0.1", "PORT": pooler.port}) == []

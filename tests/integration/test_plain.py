@@ -50,10 +50,14 @@ def visit(pin: Pin) -> Callable[..., Any]:
     return visit
 
 
+def backend_of(cursor: Any) -> int:
+    cursor.execute("SELECT pg_backend_pid()")
+    return int(cursor.fetchone()[0])
+
+
 def backend(pin: Pin) -> int:
     with pin.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        return int(cursor.fetchone()[0])
+        return backend_of(cursor)
 
 
 def insert(cursor: Any, note: str) -> None:
@@ -152,19 +156,116 @@ def test_driver_object_is_the_drivers_own(pin: Pin, visit: Any, driver: ModuleTy
     )
 
 
-def test_lost_mid_request_the_next_use_reconnects(
-    pin: Pin, visit: Any, server: Server, driver: ModuleType
+def test_read_is_sent_again(pin: Pin, visit: Any, server: Server) -> None:
+    def work() -> tuple[int, int]:
+        with pin.cursor() as cursor:
+            cursor.arraysize = 7
+            first = backend_of(cursor)
+            server.terminate(first)
+            return first, backend_of(cursor)
+
+    first, second = visit(work)
+    assert first != second
+    assert visit(lambda: backend(pin)) == second
+
+
+def test_write_is_not_sent_again_and_the_next_use_reconnects(
+    pin: Pin, visit: Any, server: Server, driver: ModuleType, notes: Any
 ) -> None:
     def work() -> tuple[int, int]:
         first = backend(pin)
         server.terminate(first)
         with pytest.raises(driver.OperationalError), pin.cursor() as cursor:
-            cursor.execute("SELECT 1")
+            insert(cursor, "unknown")
         return first, backend(pin)
 
     first, second = visit(work)
     assert first != second
-    assert visit(lambda: backend(pin)) == second
+    assert notes() == []
+
+
+def test_raw_connection_is_not_replaced_under_the_application(
+    pin: Pin, visit: Any, server: Server, driver: ModuleType
+) -> None:
+    def work() -> None:
+        connection = pin.connection
+        server.terminate(backend(pin))
+        with pytest.raises(driver.OperationalError), connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        assert pin.connection is not connection
+
+    visit(work)
+
+
+def test_first_statement_of_a_transaction_is_sent_again(
+    pin: Pin, visit: Any, server: Server, notes: Any
+) -> None:
+    def work() -> None:
+        before = backend(pin)
+        with pin.transaction() as cursor:
+            server.terminate(before)
+            insert(cursor, "first")
+            insert(cursor, "second")
+        assert pin.connection.autocommit
+
+    visit(work)
+    assert notes() == ["first", "second"]
+
+
+def test_commit_of_reads_alone_counts_as_done(pin: Pin, visit: Any, server: Server) -> None:
+    def work() -> int:
+        with pin.transaction() as cursor:
+            before = backend_of(cursor)
+            server.terminate(before)
+        return before
+
+    assert visit(work) != visit(lambda: backend(pin))
+
+
+def test_commit_of_a_write_is_not(
+    pin: Pin, visit: Any, server: Server, driver: ModuleType, notes: Any
+) -> None:
+    def work() -> None:
+        with pytest.raises(driver.OperationalError), pin.transaction() as cursor:
+            insert(cursor, "unknown")
+            server.terminate(backend_of(cursor))
+
+    visit(work)
+    assert notes() == []
+
+
+def test_lost_transaction_does_not_go_on_elsewhere(
+    pin: Pin, visit: Any, server: Server, driver: ModuleType, notes: Any
+) -> None:
+    def work() -> None:
+        with pytest.raises(TransactionError, match="was lost"), pin.transaction() as cursor:
+            insert(cursor, "one")
+            server.terminate(backend_of(cursor))
+            with pytest.raises(driver.Error):
+                insert(cursor, "two")
+            with pytest.raises(driver.Error):
+                insert(cursor, "three")
+            with pin.cursor() as other:
+                insert(other, "four")
+        with pin.cursor() as cursor:
+            insert(cursor, "after")
+
+    visit(work)
+    assert notes() == ["after"]
+
+
+def test_cursor_passes_for_the_drivers(pin: Pin, visit: Any, driver: ModuleType) -> None:
+    def work() -> None:
+        with pin.cursor() as cursor:
+            assert isinstance(cursor, type(pin.connection.cursor()))
+            done = cursor.execute("SELECT n FROM generate_series(1, 3) n")
+            assert done is (None if driver.__name__ == "psycopg2" else cursor)
+            assert next(iter(cursor)) == (1,)
+            assert cursor.fetchall() == [(2,), (3,)]
+            assert cursor.description[0].name == "n"
+        assert cursor.closed
+
+    visit(work)
 
 
 def test_transaction_lost_mid_way_raises_what_the_driver_says(
@@ -175,10 +276,6 @@ def test_transaction_lost_mid_way_raises_what_the_driver_says(
             insert(cursor, "one")
             server.terminate(backend_of(cursor))
             insert(cursor, "two")
-
-    def backend_of(cursor: Any) -> int:
-        cursor.execute("SELECT pg_backend_pid()")
-        return int(cursor.fetchone()[0])
 
     visit(work)
     assert notes() == []
@@ -254,7 +351,7 @@ def test_database_down_at_start_only_warns(
     reachable = {"port": 1}
     pin = Pin(
         lambda: driver.connect(**server.cluster.dsn(dbname="site", **reachable)),
-        policy=Policy(prewarm=True),
+        policy=Policy(prewarm=True, reconnect_deadline=0.1),
         name="main",
     )
 
@@ -264,11 +361,10 @@ def test_database_down_at_start_only_warns(
 
     client = TestApp(PersistMiddleware(app, pins=[pin]), extra_environ={"wsgi.multithread": False})
     assert "pin 'main': not opened at start, the first request that needs it will try again" in caplog.text
-    with pytest.raises(driver.OperationalError):
-        client.get("/")
+    assert client.get("/", status=503).headers["Retry-After"] == "2"
     reachable["port"] = port
     try:
-        assert client.get("/").status_int == 200
+        assert eventually(lambda: client.get("/", status="*").status_int, 200)
     finally:
         registry.process_scope().pins.pop(pin).stop()
 

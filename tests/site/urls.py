@@ -1,3 +1,5 @@
-from tests.site.views import urlpatterns
+from tests.site import fault_views, views
+
+urlpatterns = [*views.urlpatterns, *fault_views.urlpatterns]
 
 __all__ = ["urlpatterns"]

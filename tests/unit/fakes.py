@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import psycopg2.extensions  # noqa: F401  # the driver looks there while it pings
+
 from wsgi_persist.drivers import IDLE
 
 

@@ -37,7 +37,7 @@ def use(scope: Scope) -> Callable[..., PinnedConnection]:
     """Lease the pin inside a request, opening a connection if there is none."""
 
     def use(connection: FakeConnection | None = None, **policy: Any) -> PinnedConnection:
-        pin = scope.pin("key", "name", Policy(reset="never", **policy))
+        pin = scope.pin("key", "name", Policy(reset="never", replay="off", **policy))
         if scope.lease(pin, None) is None:
             pin.hold(connection or FakeConnection(), "settings", scope.now)
             assert scope.lease(pin, None) is pin.connection
@@ -130,7 +130,7 @@ def test_request_beside_another_has_pins_that_end_with_it(scope: Scope) -> None:
     outer = scope.enter(REQUEST)
     inner = scope.enter({**REQUEST})
     assert inner.scope is not None
-    pin = inner.scope.pin("key", "name", Policy(reset="never"))
+    pin = inner.scope.pin("key", "name", Policy(reset="never", replay="off"))
     connection = FakeConnection()
     pin.hold(connection, None, 0.0)
     inner.scope.lease(pin, None)
@@ -397,7 +397,7 @@ def test_thread_that_ends_closes_its_pins() -> None:
         assert registry.thread_scope() is scope
         boundary = scope.enter(REQUEST)
         responses.append(boundary)
-        pin = scope.pin("key", "name", Policy(reset="never"))
+        pin = scope.pin("key", "name", Policy(reset="never", replay="off"))
         kept.append(FakeConnection())
         pin.hold(kept[0], None, scope.now)
         scope.lease(pin, None)

@@ -9,12 +9,11 @@ from itertools import pairwise
 import pytest
 from pglast import parser
 
+from tests.unit.oracle import PLACE
 from tests.unit.statements import STATEMENTS, leaves
 from wsgi_persist.lexer import scan
 from wsgi_persist.sql import Leaves
 
-# Placeholders are the drivers', not PostgreSQL's.
-PLACE = re.compile(r"%(\(\w[\w. ]*\))?[sbt](?![\w$])")
 TEXTS = [PLACE.sub("NULL", text) for text, _, _ in STATEMENTS]
 KINDS = {
     "SCONST": "literal",

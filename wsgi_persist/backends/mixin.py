@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import connections
-from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
+from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
 
+from wsgi_persist.backends.opening import OpeningMixin
 from wsgi_persist.backends.options import policy_of
+from wsgi_persist.backends.recovery import RecoveryMixin
+from wsgi_persist.backends.transaction import at_rest
+from wsgi_persist.current import current
 from wsgi_persist.drivers import IDLE, driver_of
-from wsgi_persist.drivers.psycopg2 import watchable
-from wsgi_persist.lifecycle import worker_name
-from wsgi_persist.pin import PinnedConnection, State
-from wsgi_persist.policy import Policy
+from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.registry import close_idle
-from wsgi_persist.scope import Scope, current
-
-if TYPE_CHECKING:
-    from django.db.backends.postgresql.base import DatabaseWrapper as Base
-else:
-    Base = object
+from wsgi_persist.scope import Scope
+from wsgi_persist.state import State
 
 logger = logging.getLogger("wsgi_persist.backends")
 
-_CONNECTS_WITH = ("NAME", "USER", "PASSWORD", "HOST", "PORT", "AUTOCOMMIT", "OPTIONS")
 
-
-class PersistMixin(Base):
+class PersistMixin(OpeningMixin, RecoveryMixin):
     """A wrapper that leases its alias's pin while its thread serves a request, and is stock otherwise."""
 
-    persist_policy = Policy()  # the alias's validated options
-    _pin: PinnedConnection | None = None  # leased
-    _introduced = 0  # serial of the pinned connection that was last announced with this wrapper
     _spares_pin = False  # while close() is not the application's
     _said_that_it_stays = False
 
@@ -45,17 +36,6 @@ class PersistMixin(Base):
         self.persist_policy = policy_of(self.alias, self.settings_dict)
 
     # ##### Connecting #####
-
-    def get_connection_params(self) -> dict[str, Any]:
-        params = super().get_connection_params()
-        params.pop("persist", None)
-        if self._pin is None:
-            return params
-        if not is_psycopg3 and self.persist_policy.watches:
-            params["connection_factory"] = watchable(params.get("connection_factory"))
-        if "service" in params:
-            return params
-        return {**self.persist_policy.connection_defaults(worker_name()), **params}
 
     def connect(self) -> None:
         scope = current()
@@ -118,29 +98,6 @@ class PersistMixin(Base):
         initialized: Any = connections._connections  # type: ignore[attr-defined]
         return getattr(initialized, self.alias, None) is self
 
-    def _fits(self, made_for: Any) -> bool:
-        settings = self.settings_dict
-        return bool(made_for == (self.timezone_name, *map(settings.__getitem__, _CONNECTS_WITH)))
-
-    def _made_for(self) -> tuple[Any, ...]:
-        """All that a connection is opened with; copied, as settings are changed in place for tests."""
-        settings = self.settings_dict
-        return (self.timezone_name, *(copy.copy(settings[key]) for key in _CONNECTS_WITH))
-
-    def _open(self, scope: Scope, pin: PinnedConnection) -> None:
-        self._pin = pin
-        try:
-            super().connect()
-            pin.hold(self.connection, self._made_for(), scope.now)
-            scope.lease(pin, self)
-        except BaseException:
-            self._pin = None
-            if pin.connection is not None:
-                self.connection = None
-                pin.drop("interrupted when it had just been opened")
-            raise
-        self._introduced = pin.serial
-
     def _adopt(self, pin: PinnedConnection, connection: Any) -> None:
         """What ``connect()`` leaves behind, without its work: no statement, no parameters."""
         self._come_to_rest()
@@ -196,16 +153,7 @@ class PersistMixin(Base):
             self.dec_thread_sharing()
 
     def _come_to_rest(self) -> None:
-        self.in_atomic_block = False
-        self.savepoint_ids = []
-        self.atomic_blocks = []
-        self.commit_on_exit = True
-        self.needs_rollback = False
-        self.rollback_exc = None
-        self.closed_in_transaction = False
-        self.errors_occurred = False
-        self.run_on_commit = []
-        self.run_commit_hooks_on_set_autocommit_on = False
+        vars(self).update(at_rest())
 
     # ##### Closing #####
 
@@ -239,7 +187,7 @@ class PersistMixin(Base):
         if pin is None or pin.connection is None:
             super()._close()  # type: ignore[misc]  # missing from the stubs
         else:
-            pin.drop("closed by the application")
+            pin.drop("lost during a request" if pin.is_lost else "closed by the application")
 
     def _close_idle_pin(self) -> None:
         """Closing means closing, also after the request: a test database is about to be dropped."""

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
+from wsgi_persist.backends.signals import watch_strangers
 from wsgi_persist.policy import Policy
 
 
@@ -28,9 +29,12 @@ def policy_of(alias: str, settings: Mapping[str, Any]) -> Policy:
     try:
         if isinstance(given, Mapping):
             given = {**_implied(settings), **given}
-        return Policy.from_mapping(given)
+        policy = Policy.from_mapping(given)
     except (TypeError, ValueError) as error:
         raise ImproperlyConfigured(f"DATABASES[{alias!r}]['OPTIONS']['persist']: {error}") from error
+    if policy.replay_requests:
+        watch_strangers()
+    return policy
 
 
 def _implied(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,6 @@ from wsgi_persist.cursors import Ears
 # libpq's PQtransactionStatus, the same numbers in both drivers.
 IDLE, ACTIVE, IN_TRANSACTION, IN_ERROR, UNKNOWN = range(5)
 
-# Severities with which a server ends a session.
-FAREWELLS = ("FATAL", "PANIC")
-
 
 class Driver(Protocol):
     def is_closed(self, connection: Any) -> bool:

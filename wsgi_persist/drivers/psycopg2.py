@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from wsgi_persist.cursors import Ears, telling
-from wsgi_persist.drivers.base import FAREWELLS, IDLE, Common
+from wsgi_persist.drivers.base import IDLE, Common
+from wsgi_persist.drivers.errors import FAREWELLS
+from wsgi_persist.drivers.waiting import deadline
 
 
 class Psycopg2(Common):
@@ -32,10 +34,11 @@ class Psycopg2(Common):
         return any(text.startswith(FAREWELLS) for text in heard)
 
     def ping(self, connection: Any, timeout: float) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-        if not connection.autocommit:
-            connection.rollback()
+        with deadline(connection, timeout):
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            if not connection.autocommit:
+                connection.rollback()
 
     def rollback(self, connection: Any) -> None:
         # Ends a transaction that psycopg2 began; it knows nothing of a BEGIN sent in autocommit.

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from wsgi_persist.cursors import Ears, telling, telling_registration
-from wsgi_persist.drivers.base import FAREWELLS, Common
+from wsgi_persist.drivers.base import Common
+from wsgi_persist.drivers.errors import FAREWELLS
 
 
 class Psycopg3(Common):

@@ -1,0 +1,2 @@
+class Unavailable(Exception):
+    """This machine cannot do it; the text says what is missing."""

@@ -1,0 +1,119 @@
+"""PgBouncer in front of a cluster, in session or in transaction mode."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.faults import Unavailable
+from tests.faults.faults import wait_for
+from tools.machine import SEARCH
+from tools.postgres import SUPERUSER, Cluster, free_port, switch_user, unprivileged_user
+
+CONFIG = """\
+[databases]
+* = host={host} port={server} user={user}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {users}
+admin_users = {user}
+pool_mode = {mode}
+ignore_startup_parameters = extra_float_digits, options
+server_login_retry = 1
+"""
+
+
+class PgBouncer:
+    """Listens on ``port`` of 127.0.0.1.
+
+    :param mode: ``"session"`` or ``"transaction"``.
+    :raises Unavailable: where PgBouncer is not installed.
+    """
+
+    def __init__(self, cluster: Cluster, mode: str = "session") -> None:
+        program = shutil.which("pgbouncer", path=SEARCH)
+        if program is None:
+            raise Unavailable("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
+        self.cluster = cluster
+        self.port = free_port()
+        self._folder = Path(tempfile.mkdtemp(prefix="pgbouncer"))
+        self._folder.chmod(0o755)
+        self.log = self._folder / "pgbouncer.log"
+        self._command = [program, str(self._configure(mode))]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> PgBouncer:
+        with self.log.open("ab") as log:
+            # It refuses to run as root.
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+                **switch_user(),
+            )
+        wait_for(self._is_ready)
+        return self
+
+    def stop(self) -> None:
+        """At once, with whoever is connected (SIGTERM)."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def command(self, text: str) -> str:
+        """A command of the admin console: RECONNECT, PAUSE, RESUME, KILL, SHOW POOLS, ..."""
+        return self._psql("pgbouncer", text)
+
+    def reconnect(self) -> None:
+        """Replace every connection to the server as soon as nobody uses it."""
+        self.command("RECONNECT")
+
+    def destroy(self) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> PgBouncer:
+        return self.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self.destroy()
+
+    def _configure(self, mode: str) -> Path:
+        users = self._folder / "users"
+        users.write_text(f'"{SUPERUSER}" ""\n')
+        config = self._folder / "pgbouncer.ini"
+        host, server = self.cluster.socket_dir, self.cluster.port
+        config.write_text(
+            CONFIG.format(host=host, server=server, port=self.port, users=users, user=SUPERUSER, mode=mode)
+        )
+        if user := unprivileged_user():
+            for path in (self._folder, users, config):
+                shutil.chown(path, user)
+        return config
+
+    def _is_ready(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(f"PgBouncer did not start:\n{self.log.read_text(errors='replace')}")
+        try:
+            self.command("SHOW VERSION")
+        except RuntimeError:
+            return False
+        return True
+
+    def _psql(self, dbname: str, text: str) -> str:
+        address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", SUPERUSER, "-d", dbname]
+        return self.cluster.run("psql", "-X", "-q", "-A", "-t", *address, "-c", text).strip()

@@ -1,0 +1,95 @@
+"""The scenarios, short: what a site on wsgi_persist promises its visitors while its database is harmed."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import DRIVER
+from tests.faults.network import Network
+from tests.faults.outcome import Outcome, Play, Scale
+from tests.faults.scenarios import (
+    NO_QUERY,
+    READ,
+    WRITE,
+    down,
+    random_faults,
+    restarts_under_reads,
+    restarts_under_writes,
+    silence,
+    terminations_under_reads,
+    terminations_under_writes,
+)
+from tests.faults.stage import OURS, Stage
+
+# FAULT_SEED repeats the random faults of a run that failed; its notes name the seed.
+SEED = int(os.environ.get("FAULT_SEED") or random.randrange(1_000_000))
+SHORT = Scale(
+    rate=60, restarts=2, pause=1, terminating=3, down=8, around=1.5, silence=16, rounds=12, seed=SEED
+)
+DONE, REFUSED, UNKNOWN = "200", "503+", "503"
+
+pytestmark = [pytest.mark.postgres, pytest.mark.apache]
+
+
+@pytest.fixture(scope="module")
+def stage(root: Path) -> Iterator[Stage]:
+    with Stage(root, DRIVER) as stage:
+        yield stage
+
+
+@pytest.fixture
+def play(stage: Stage) -> Play:
+    return Play(stage, OURS, 2, SHORT)
+
+
+def require_sound(outcome: Outcome, *allowed: str) -> None:
+    """Only answers of these kinds, books that balance, and no worker or session gone astray."""
+    said = "\n".join([" ".join(outcome.row()), *outcome.notes, outcome.results.table()])
+    assert outcome.results.of(READ, WRITE).answers, said
+    assert outcome.results.kinds()[DONE] > 0, said
+    assert set(outcome.results.kinds()) <= set(allowed), said
+    assert outcome.sound, said
+
+
+def test_restarts_fail_no_page_that_reads(play: Play) -> None:
+    require_sound(restarts_under_reads(play), DONE)
+
+
+def test_terminations_fail_no_page_that_reads(play: Play) -> None:
+    require_sound(terminations_under_reads(play), DONE)
+
+
+def test_restarts_lose_and_double_no_write(play: Play) -> None:
+    require_sound(restarts_under_writes(play), DONE, REFUSED, UNKNOWN)
+
+
+def test_terminations_lose_and_double_no_write(play: Play) -> None:
+    require_sound(terminations_under_writes(play), DONE, REFUSED, UNKNOWN)
+
+
+def test_long_outage_is_said_to_visitors_and_spares_pages_without_a_query(play: Play) -> None:
+    outcome = down(play)
+    require_sound(outcome, DONE, REFUSED)
+    assert outcome.results.kinds()[REFUSED] > 0
+    assert set(outcome.results.of(NO_QUERY).kinds()) == {DONE}
+    # One that tries for every page would not give the server a chance to come up.
+    assert outcome.attempts < outcome.results.of(READ).kinds()[REFUSED] / 2
+
+
+def test_silence_is_answered_and_gone_with_its_cause(network: Network, root: Path) -> None:
+    with Stage(root, DRIVER, network) as stage:
+        outcome = silence(Play(stage, OURS, 2, SHORT))
+    require_sound(outcome, DONE, REFUSED)
+    assert len(outcome.recoveries) == 2
+    assert math.inf not in outcome.recoveries
+
+
+def test_random_faults_lose_and_double_no_write(play: Play) -> None:
+    """Workers are killed, too, whose visitors Apache tells so."""
+    require_sound(random_faults(play), DONE, REFUSED, UNKNOWN, "500", "502", "none")

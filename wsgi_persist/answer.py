@@ -1,0 +1,92 @@
+"""How a request is answered whose database connection was lost: 503 in place of 500."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from wsgi_persist.boundary import Boundary, name_of
+from wsgi_persist.drivers.errors import comes_from_loss
+from wsgi_persist.trouble import Trouble
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+logger = logging.getLogger("wsgi_persist.answer")
+
+STATUS = "503 Service Unavailable"
+TRY_AGAIN = "The database is out of reach at the moment. Please try again in {} seconds.\n"
+UNKNOWN = (
+    "The connection to the database was lost while something was being saved, or after part of it was. "
+    "Please check what has been saved before you send this again.\n"
+)
+SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+def may_run_twice(environ: Mapping[str, Any]) -> bool:
+    """Whether a request asks for nothing to be done, and has no body, which is read only once."""
+    has_body = environ.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in environ
+    return environ["REQUEST_METHOD"] in SAFE and not has_body
+
+
+class Answer:
+    """Stands between the application's ``start_response`` and the server's.
+
+    :ivar trouble: why a 503 replaces what the application answered, if it does.
+    :ivar may_repeat: whether the whole request may be run again instead.
+    """
+
+    __slots__ = ("_boundary", "_environ", "_error", "_start", "_wrote", "trouble")
+
+    def __init__(self, start: StartResponse, boundary: Boundary, environ: Mapping[str, Any]) -> None:
+        self._start = start
+        self._boundary = boundary
+        self._environ = environ
+        self._wrote = False
+        self._error: Exception | None = None
+        self.trouble: Trouble | None = None
+
+    def start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        """The application's ``start_response``."""
+        if status.startswith("500") and self._is_ours():
+            return _throw_away
+        return self._start(status, headers, *exc_info)
+
+    def replaces(self, error: Exception) -> bool:
+        """Whether a 503 is the answer to this exception of the application."""
+        self._error = error
+        return comes_from_loss(error) and self._is_ours()
+
+    @property
+    def may_repeat(self) -> bool:
+        trouble = self.trouble
+        return trouble is not None and trouble.may_repeat and not trouble.unknown and not self._wrote
+
+    def send(self) -> list[bytes]:
+        """Begin the 503; its body."""
+        assert self.trouble is not None
+        headers, text = [("Cache-Control", "no-store")], UNKNOWN
+        if not (self.trouble.unknown or self._wrote):
+            # Only here: inviting a retry of a write that was carried out would invite to do it twice.
+            headers.append(("Retry-After", str(self.trouble.retry_after)))
+            text = TRY_AGAIN.format(self.trouble.retry_after)
+        body = text.encode()
+        headers += [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+        error = self._error
+        # Where the application's own answer is on its way already, the server raises this.
+        exc_info = [] if error is None else [(type(error), error, error.__traceback__)]
+        self._start(STATUS, headers, *exc_info)  # type: ignore[arg-type]
+        logger.warning("%s is answered 503: its connection was lost", name_of(self._environ), exc_info=error)
+        return [] if self._environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def _is_ours(self) -> bool:
+        scope = self._boundary.scope
+        if scope is not None:
+            self.trouble = scope.assess()
+            self._wrote = scope.has_written()
+        return self.trouble is not None
+
+
+def _throw_away(data: bytes) -> None:
+    pass

@@ -1,0 +1,87 @@
+"""How the shim opens the connection of a pin."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+from wsgi_persist.current import current
+from wsgi_persist.drivers import quietly_close
+from wsgi_persist.drivers.psycopg2 import watchable
+from wsgi_persist.lifecycle import worker_name
+from wsgi_persist.outage import Outage
+from wsgi_persist.pin import PinnedConnection
+from wsgi_persist.policy import Policy
+from wsgi_persist.scope import Scope
+
+if TYPE_CHECKING:
+    from django.db.backends.postgresql.base import DatabaseWrapper as Base
+else:
+    Base = object
+
+_CONNECTS_WITH = ("NAME", "USER", "PASSWORD", "HOST", "PORT", "AUTOCOMMIT", "OPTIONS")
+
+
+class _Outages(dict[str, Outage]):
+    """Of this process, by alias."""
+
+    def __missing__(self, alias: str) -> Outage:
+        return self.setdefault(alias, Outage(alias))
+
+
+_outages = _Outages()
+
+
+class OpeningMixin(Base):
+    """Waits for a database that restarts; fails at once while it is known to be out of reach."""
+
+    persist_policy = Policy()  # the alias's validated options
+    _pin: PinnedConnection | None
+    _introduced = 0  # serial of the pinned connection that was last announced with this wrapper
+
+    def get_connection_params(self) -> dict[str, Any]:
+        params = super().get_connection_params()
+        params.pop("persist", None)
+        if self._pin is None:
+            return params
+        if not is_psycopg3 and self.persist_policy.watches:
+            params["connection_factory"] = watchable(params.get("connection_factory"))
+        if "service" in params:
+            return params
+        return {**self._connection_defaults(), **params}
+
+    def _connection_defaults(self) -> dict[str, Any]:
+        policy, scope = self.persist_policy, current()
+        waited = scope.trouble.waited if scope is not None and scope.trouble is not None else 0.0
+        timeout = policy.attempt_timeout(waited, hosts=self.settings_dict["HOST"].count(",") + 1)
+        return {**policy.connection_defaults(worker_name()), "connect_timeout": timeout}
+
+    def _fits(self, made_for: Any) -> bool:
+        settings = self.settings_dict
+        return bool(made_for == (self.timezone_name, *map(settings.__getitem__, _CONNECTS_WITH)))
+
+    def _made_for(self) -> tuple[Any, ...]:
+        """All that a connection is opened with; copied, as settings are changed in place for tests."""
+        settings = self.settings_dict
+        return (self.timezone_name, *(copy.copy(settings[key]) for key in _CONNECTS_WITH))
+
+    def _open(self, scope: Scope, pin: PinnedConnection) -> None:
+        _outages[self.alias].connect(lambda: self._attempt(scope, pin), scope, self.persist_policy)
+        self._introduced = pin.serial
+
+    def _attempt(self, scope: Scope, pin: PinnedConnection) -> None:
+        self._pin = pin
+        try:
+            super().connect()
+            pin.hold(self.connection, self._made_for(), scope.now)
+            scope.lease(pin, self)  # type: ignore[arg-type]  # the mixin has detach()
+        except BaseException:
+            self._pin = None
+            connection, self.connection = self.connection, None
+            if pin.connection is not None:
+                pin.drop("interrupted when it had just been opened")
+            elif connection is not None:
+                quietly_close(connection, pin.name)
+            raise

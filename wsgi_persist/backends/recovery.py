@@ -1,0 +1,95 @@
+"""What the shim does when the connection under a wrapper is lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from wsgi_persist.backends.cursors import Replaying, ReplayingDebug
+from wsgi_persist.backends.transaction import state_of
+from wsgi_persist.current import current
+from wsgi_persist.pin import PinnedConnection
+from wsgi_persist.replay import Sent, recovers, survives_commit
+from wsgi_persist.session import Session, Standing
+
+if TYPE_CHECKING:
+    from django.db.backends.postgresql.base import DatabaseWrapper as Base
+else:
+    Base = object
+
+
+class RecoveryMixin(Base):
+    """A wrapper whose statements are sent again on a new connection, where that is safe."""
+
+    _pin: PinnedConnection | None = None  # leased
+
+    def make_cursor(self, cursor: Any) -> Replaying:
+        return Replaying(cursor, self)
+
+    def make_debug_cursor(self, cursor: Any) -> ReplayingDebug:
+        return ReplayingDebug(cursor, self)
+
+    def pinned_session(self) -> Session | None:
+        pin = self._pin
+        return None if pin is None else pin.session
+
+    def recovers(self, cursor: Any, query: Any, standing: Standing, error: Exception, left: int) -> bool:
+        """Whether *cursor* is on a new connection now, to send the statement on it again."""
+        scope, pin = current(), self._pin
+        if scope is None or pin is None:
+            return False
+        if cursor.cursor.connection is self.connection:
+            errors_occurred = self.errors_occurred
+            sent = Sent(query, standing, self.connection.autocommit, cursor.cursor, left)
+            if not recovers(self, scope, pin, sent, error):
+                return False
+            self.errors_occurred = errors_occurred
+        # else another cursor's statement has replaced the connection: this one was never sent
+        cursor.cursor = self.create_cursor()
+        return True
+
+    def replace_connection(self) -> None:
+        """Put a new connection in the place of the lost one, inside whatever transaction this is."""
+        assert self._pin is not None
+        lost, autocommit, state = self.connection, self.autocommit, state_of(self)
+        self._pin.drop("lost during a request")
+        self.detach()
+        try:
+            with self.wrap_database_errors:
+                self.connect()
+            if autocommit is not self.autocommit:
+                self._set_autocommit(autocommit)  # type: ignore[attr-defined]
+        except BaseException:
+            # As stock: a block that is not over yet must not go on somewhere else.
+            self.connection = None if autocommit else lost
+            raise
+        finally:
+            vars(self).update(state, autocommit=autocommit)
+
+    def let_go(self) -> None:
+        """Have the next statement connect again."""
+        if self._pin is not None:
+            self._pin.drop("lost during a request")
+        self._pin = self.connection = None
+
+    def detach(self) -> None:
+        """The wrapper has no connection any more."""
+        raise NotImplementedError
+
+    def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
+        if autocommit and self.connection is None and self._can_wait():
+            # The end of a block whose connection was lost: a new one is in autocommit, once needed.
+            self.autocommit = True
+            return
+        super().set_autocommit(autocommit, *args, **kwargs)
+
+    def _can_wait(self) -> bool:
+        scope = current()
+        return scope is not None and scope.trouble is not None and self.settings_dict["AUTOCOMMIT"]
+
+    def _commit(self) -> None:
+        try:
+            super()._commit()  # type: ignore[misc]  # missing from the stubs
+        except Exception as error:
+            scope, pin = current(), self._pin
+            if scope is None or pin is None or not survives_commit(self, scope, pin, error):
+                raise

@@ -1,0 +1,47 @@
+"""A deadline for psycopg2, whose queries have none."""
+
+from __future__ import annotations
+
+import select
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_lock = threading.Lock()
+_deadlines: dict[int, float] = {}  # by id() of the connection
+
+
+@contextmanager
+def deadline(connection: Any, timeout: float) -> Iterator[None]:
+    """Within it, a query on this connection raises TimeoutError after *timeout* seconds.
+
+    psycopg2 asks a callback to wait for the server, one for all connections
+    (https://www.psycopg.org/docs/advanced.html#support-for-coroutine-libraries). Where a coroutine library
+    has set its own, that one waits, without a deadline.
+    """
+    extensions: Any = sys.modules["psycopg2.extensions"]
+    with _lock:
+        _deadlines[id(connection)] = time.monotonic() + timeout
+        if extensions.get_wait_callback() is None:
+            extensions.set_wait_callback(_wait)
+    try:
+        yield
+    finally:
+        with _lock:
+            del _deadlines[id(connection)]
+            if not _deadlines and extensions.get_wait_callback() is _wait:
+                extensions.set_wait_callback(None)
+
+
+def _wait(connection: Any) -> None:
+    """What psycopg2 does itself, but with an end; other threads' queries may come here, too."""
+    give_up = _deadlines.get(id(connection))
+    while (wanted := connection.poll()) != 0:
+        poller = select.poll()
+        poller.register(connection.fileno(), select.POLLIN if wanted == 1 else select.POLLOUT)
+        left = None if give_up is None else max(0.0, give_up - time.monotonic()) * 1000
+        if not poller.poll(left):
+            raise TimeoutError("no answer in time")
