@@ -15,12 +15,13 @@ from types import ModuleType
 
 import pytest
 
-from tests.apache.conftest import ROOT
 from tests.conftest import Server, eventually, site_environment
 from tests.http import get, in_parallel
 from tools.apache import Apache, public_folder
 from tools.postgres import Cluster, free_port
 from wsgi_persist.command.sizing import cores
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def command(cluster: Cluster, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
