@@ -13,6 +13,7 @@ from wsgi_persist import PersistMiddleware, Pin, Policy
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.rst").read_text()
+CHECKS = (ROOT / "deploy" / "CHECKS.rst").read_text()
 BLOCKS = re.findall(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", README)
 # Quoted in the README with an example's values.
 LOG_LINES = [
@@ -70,6 +71,23 @@ def test_log_line_is_the_codes_own(line: str) -> None:
     joined = re.sub(r"\{[^}]+\}", "%s", re.sub(r'"\s*\n\s*"', "", sources))
     assert line in joined
     assert re.search(re.escape(line).replace("%s", ".+?"), README)
+
+
+def test_every_check_is_in_the_list_and_has_a_test() -> None:
+    """Ids are full in the code, in the list's own lines and, without the prefix, in the tests."""
+    backends = (ROOT / "wsgi_persist" / "backends").rglob("*.py")
+    in_code = {
+        found for path in backends for found in re.findall(r'id="(wsgi_persist\.\w+)"', path.read_text())
+    }
+    listed = re.findall(r"^``(wsgi_persist\.\w+)``$", CHECKS, re.MULTILINE)
+    assert listed == sorted(in_code)
+    tests = (ROOT / "tests" / "integration" / "test_checks.py").read_text()
+    assert {name for name in in_code if name.partition(".")[2] not in tests} == set()
+
+
+def test_every_check_has_cause_and_remedy() -> None:
+    entries = re.split(r"^``wsgi_persist\.\w+``$", CHECKS, flags=re.MULTILINE)[1:]
+    assert all(entry.count("*Cause:*") == entry.count("*Remedy:*") == 1 for entry in entries)
 
 
 def test_versions_agree() -> None:

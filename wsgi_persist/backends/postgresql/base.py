@@ -2,8 +2,14 @@
 
 from django.db.backends.postgresql import base
 
+from wsgi_persist.backends.checks import register
 from wsgi_persist.backends.mixin import PersistMixin
+from wsgi_persist.backends.validation import PersistValidation
+
+register()
 
 
 class DatabaseWrapper(PersistMixin, base.DatabaseWrapper):
     """Django's PostgreSQL backend, whose connection is pinned inside a request."""
+
+    validation_class = PersistValidation

@@ -1,0 +1,409 @@
+"""The command line without a site: arguments, permissions, sizes, the rendered text."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import random
+import shutil
+import stat
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.apache import public_folder
+from wsgi_persist.__main__ import main
+from wsgi_persist.command.access import ENTER, READ, WRITE, Account, obstacle
+from wsgi_persist.command.refusal import Refused
+from wsgi_persist.command.sizing import Database, automatic
+from wsgi_persist.command.template import render, shipped
+
+ROOT = Path(__file__).parent.parent.parent
+
+# ##### Arguments #####
+
+WRAPPED = """\
+from wsgi_persist import PersistMiddleware, Pin
+pin = Pin(print)
+application = PersistMiddleware(print, pins=[pin])
+"""
+APACHE = ("apache", "--server-name", "shop.example.org")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "wsgi.py").write_text("application = print\n")
+    (folder / "taken.conf").touch()
+    for name in ("a shop", "a:shop"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "wsgi.py").touch()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "the following arguments are required: COMMAND"),
+        (("nginx",), "invalid choice: 'nginx'"),
+        (("apache",), "the following arguments are required: --server-name"),
+        (("apache", "--server-name", "a_b"), "'a_b' is not allowed: give a host name, such as"),
+        (("apache", "--server-name", "a..b"), "'a..b' is not allowed: give a host name"),
+        (("apache", "--server-name", "x" * 254), "is not allowed: give a host name"),
+        ((*APACHE, "--port", "0"), "'0' is not allowed: give a whole number from 1 to 65535"),
+        ((*APACHE, "--port", "http"), "'http' is not allowed: give a whole number from 1 to 65535"),
+        ((*APACHE, "--processes", "0"), "'0' is not allowed: give a whole number from 1 to 10000"),
+        ((*APACHE, "--processes", "many"), "'many' is not allowed: give a whole number"),
+        ((*APACHE, "--reserve", "news"), "'news' is not allowed: give a whole number"),
+        ((*APACHE, "--reserve", "news=-1"), "'-1' is not allowed: give a whole number"),
+        (
+            (*APACHE, "--reserve", "5"),
+            "--reserve is for --processes auto, not for --processes 4: leave one out",
+        ),
+        ((*APACHE, "--site", "a b"), "'a b' is not allowed: give letters, digits, '.', '_' and '-'"),
+        ((*APACHE, "--user", "no such user"), "'no such user' is no user of this machine"),
+        ((*APACHE, "--options", 'a="b"'), "is not allowed: give a text without quotes"),
+        ((*APACHE, "--options", "a=b\nLoadModule x"), "is not allowed: give a text without quotes"),
+        ((*APACHE, "--project", "${HOME}"), "'${HOME}' is not allowed: give a text without quotes"),
+        ((*APACHE, "--project", "../gone"), "gone does not exist: give --project"),
+        ((*APACHE, "--project", "../a shop"), "cannot name the workers: give --site"),
+        (
+            (*APACHE, "--project", "../a:shop", "--site", "a"),
+            "has a ':', which mod_wsgi takes for two folders",
+        ),
+        ((*APACHE, "--wsgi", "gone.wsgi"), "gone/wsgi.py does not exist: give --wsgi"),
+        ((*APACHE, "--wsgi", "shop.gone"), "shop/gone.py does not exist: give --wsgi"),
+        ((*APACHE, "--wsgi", "wsgi", "--settings", "a.b"), "both name the script: give one"),
+        ((*APACHE, "--settings", "a.b.py!"), "'a.b.py!' is not allowed: give a module's name"),
+        ((*APACHE, "--venv", "gone"), "has no bin/python that can be run: give the virtual environment"),
+        ((*APACHE, "--static", "gone"), "gone does not exist: collect the static files first"),
+        ((*APACHE, "--output", "taken.conf"), "exists: give another --output, or --force to overwrite it"),
+        ((*APACHE, "--force"), "--force is for --output FILE: leave it out"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
+)
+def test_bad_argument_is_one_line_and_status_2(
+    arguments: tuple[str, ...], message: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert message in said.err
+    assert said.err.startswith("wsgi-persist: ")
+    assert said.err.count("\n") == 1
+
+
+def test_each_problem_has_its_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*APACHE, "--venv", "gone", "--static", "gone", "--wsgi", "gone.py", "--output", "taken.conf"]
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith("wsgi-persist: ") for line in lines)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder that a user may not look into")
+@pytest.mark.parametrize("option", ["--project", "--wsgi", "--static", "--output", "--venv"])
+def test_ordinary_user_who_may_not_look(option: str, folder: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    if met := obstacle(Account.of(nobody), Path(sys.executable), READ | ENTER):
+        pytest.skip(f"nobody cannot run this interpreter: {met.text}")
+    hidden = folder / "hidden"
+    hidden.mkdir(mode=0o700)
+    (folder / "wsgi.py").touch()
+    source = folder / "source"
+    shutil.copytree(ROOT / "wsgi_persist", source / "wsgi_persist")
+    given = {"--project": str(folder), option: str(hidden / "x.conf")}
+    done = subprocess.run(
+        [sys.executable, "-m", "wsgi_persist", *APACHE, *(word for pair in given.items() for word in pair)],
+        **{"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []},  # type: ignore[call-overload]
+        **{"cwd": source, "capture_output": True, "text": True, "check": False},
+        env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert str(hidden) in done.stderr
+    assert done.stderr.startswith("wsgi-persist: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_full_disk(project: Path) -> None:
+    make_importable(project)
+    (project / "wsgi.py").write_text(WRAPPED)
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    command = [sys.executable, "-m", "wsgi_persist", *APACHE, "--project", str(project), "--user", user]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "wsgi-persist: the standard output: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["apache", "--help"], ["--version"]], ids=" ".join)
+def test_help_and_version(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "wsgi_persist", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip()
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("application = print", "does not wrap its application: write 'from wsgi_persist import Pers"),
+        ("app = print", "has no callable named 'application'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise SystemExit('not today')", "SystemExit: not today"),
+        ("raise ValueError('first\\nsecond')", "ValueError: first second"),
+        ("import os; os._exit(3)", "ended with status 3 while it imported the site"),
+        (
+            "from wsgi_persist import PersistMiddleware\napplication = PersistMiddleware(print)",
+            "wraps its application, but has no connection to keep",
+        ),
+    ],
+    ids=lambda value: value.splitlines()[0][:30],
+)
+def test_broken_project_is_one_line(
+    script: str, message: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_importable(project)
+    (project / "wsgi.py").write_text(f"print('while importing')\n{script}\n")
+    myself = pwd.getpwuid(os.geteuid()).pw_name  # pytest's folders are for nobody else
+    assert main([*APACHE, "--user", myself]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert message in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "script"),
+    [
+        ([], "wsgi.py"),
+        (["--wsgi", "wsgi.py"], "wsgi.py"),
+        (["--wsgi", "conf.wsgi"], "conf/wsgi.py"),
+        (["--wsgi", "conf/wsgi.py"], "conf/wsgi.py"),
+        (["--wsgi", "other.wsgi"], "other.wsgi"),
+        (["--settings", "conf.settings"], "conf/wsgi.py"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_script_is_named_in_many_ways(
+    given: list[str], script: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_importable(project)
+    (project / "conf").mkdir()
+    (project / "conf" / "settings.py").write_text("WSGI_APPLICATION = 'conf.wsgi.application'\n")
+    for name in ("wsgi.py", "other.wsgi", "conf/wsgi.py"):
+        (project / name).write_text(
+            f"import os\nos.environ['DJANGO_SETTINGS_MODULE'] = 'conf.settings'\n{WRAPPED}"
+        )
+    assert main([*APACHE, *given, "--user", pwd.getpwuid(os.geteuid()).pw_name]) == 0
+    assert f'Define PERSIST_SCRIPT "{project / script}"\n' in capsys.readouterr().out
+    if not given:
+        (project / "wsgi.py").unlink()
+        assert main([*APACHE, "--user", pwd.getpwuid(os.geteuid()).pw_name]) == 0
+        assert f'Define PERSIST_SCRIPT "{project}/conf/wsgi.py"\n' in capsys.readouterr().out
+
+
+def test_script_beside_the_project(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Apache grants the project's folder alone, and would answer 403."""
+    make_importable(project)
+    outside = project.parent / "outside.py"
+    outside.write_text(WRAPPED)
+    arguments = [*APACHE, "--wsgi", "../outside.py", "--user", pwd.getpwuid(os.geteuid()).pw_name]
+    assert main(arguments) == 2
+    wanted = f"{outside} is not inside of {project}, and Apache grants nothing else: give --project"
+    assert capsys.readouterr().err == f"wsgi-persist: {wanted}\n"
+
+
+def test_script_with_other_settings(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "of.the.shell")
+    make_importable(project)
+    (project / "conf.py").write_text("WSGI_APPLICATION = 'wsgi.application'\n")
+    (project / "wsgi.py").write_text(
+        f"import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'of.the.script')\n{WRAPPED}"
+    )
+    arguments = [*APACHE, "--settings", "conf", "--user", pwd.getpwuid(os.geteuid()).pw_name]
+    assert main(arguments) == 2
+    assert "uses the settings 'of.the.script', not 'conf' as --settings says" in capsys.readouterr().err
+
+
+def test_site_without_django(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_importable(project)
+    (project / "wsgi.py").write_text(WRAPPED)
+    arguments = [*APACHE, "--user", pwd.getpwuid(os.geteuid()).pw_name]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.endswith(shipped())
+    assert main([*arguments, "--processes", "auto"]) == 2
+    assert "so its max_connections says nothing: give a number" in capsys.readouterr().err
+
+
+def make_importable(project: Path) -> None:
+    """The package where Apache would find it: the probe gets no PYTHONPATH."""
+    (project / "wsgi_persist").symlink_to(ROOT / "wsgi_persist")
+
+
+# ##### Permissions #####
+
+STRANGER = Account("stranger", 54321, frozenset({54321}))
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Which everybody may reach, unlike pytest's own."""
+    made = public_folder("access").resolve()
+    yield made
+    made.chmod(0o755)
+    shutil.rmtree(made)
+
+
+def member(path: Path) -> Account:
+    return STRANGER._replace(groups=frozenset({path.stat().st_gid}))
+
+
+def test_every_parent_needs_its_execute_bit(folder: Path) -> None:
+    inner = folder / "home" / "site"
+    inner.mkdir(parents=True)
+    assert obstacle(STRANGER, inner, READ | ENTER) is None
+    inner.parent.chmod(0o710)
+    found = obstacle(STRANGER, inner, READ | ENTER)
+    assert found is not None
+    assert found.path == inner.parent
+    assert found.text == (
+        f"user stranger may not enter {inner.parent}, on the way to {inner}: "
+        f"chmod o+x {inner.parent}, or move it to where everybody may read"
+    )
+    assert obstacle(member(inner.parent), inner, READ | ENTER) is None
+
+
+def test_group_bits_bind_its_members_even_where_others_may_more(folder: Path) -> None:
+    file = folder / "wsgi.py"
+    file.touch(mode=0o604)
+    assert obstacle(STRANGER, file, READ) is None
+    assert obstacle(member(file), file, READ) is not None
+
+
+def test_both_sides_of_a_link_are_crossed(folder: Path) -> None:
+    for name in ("private", "public"):
+        (folder / name).mkdir()
+    (folder / "private" / "releases").mkdir()
+    (folder / "public" / "current").symlink_to("../private/releases")
+    assert obstacle(STRANGER, folder / "public" / "current", READ) is None
+    (folder / "private").chmod(0o700)
+    found = obstacle(STRANGER, folder / "public" / "current", READ)
+    assert found is not None
+    assert found.path == folder / "private"
+
+
+def test_what_is_missing_or_circular_is_told(folder: Path) -> None:
+    (folder / "round").symlink_to("round")
+    for name, reason in [("gone", "No such file or directory"), ("round", "too many symbolic links")]:
+        found = obstacle(STRANGER, folder / name, READ)
+        assert found is not None
+        assert reason in found.text
+
+
+def access_list(mode: int, *entries: tuple[int, int, int]) -> bytes:
+    """As <linux/posix_acl_xattr.h> lays it out: the owner, then *entries*, then everybody else."""
+    nobody = 0xFFFFFFFF
+    lines = [(0x01, mode >> 6 & 7, nobody), *entries, (0x20, mode & 7, nobody)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *line) for line in sorted(lines))
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="access control lists as Linux has them")
+def test_access_control_list(folder: Path) -> None:
+    group, mask, nobody = 0x04, 0x10, 0xFFFFFFFF
+    for entry, cut, fits in [
+        ((0x02, 7, 54321), 7, True),
+        ((0x02, 7, 54321), 6, False),
+        ((0x02, 7, 1), 7, False),
+    ]:
+        given = access_list(0o700, entry, (group, 0, nobody), (mask, cut, nobody))
+        os.setxattr(folder, "system.posix_acl_access", given)
+        assert (obstacle(STRANGER, folder, ENTER) is None) is fits
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask the kernel as another user")
+def test_agrees_with_the_kernel(folder: Path) -> None:
+    chance = random.Random(34)
+    user = pwd.getpwnam("nobody")
+    account = Account.of(user)
+    path = folder / "a" / "b" / "file"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    seen = set()
+    for _ in range(60):
+        for step in (folder / "a", folder / "a" / "b", path):
+            os.chown(step, chance.choice([0, user.pw_uid]), chance.choice([0, user.pw_gid]))
+            step.chmod(chance.choice([0o755, 0o750, 0o705, 0o057, chance.randrange(0o1000)]))
+        wanted = chance.choice([READ, WRITE, READ | WRITE])
+        allowed = kernel_allows(user, path, wanted)
+        seen.add(allowed)
+        modes = [oct(stat.S_IMODE(step.stat().st_mode)) for step in (path.parent.parent, path.parent, path)]
+        assert (obstacle(account, path, wanted) is None) is allowed, modes
+    assert seen == {True, False}
+
+
+def kernel_allows(user: pwd.struct_passwd, path: Path, wanted: int) -> bool:
+    asked = ["/bin/sh", "-c", "".join(f"[ -{letter} {path} ] &&" for letter in letters(wanted)) + " true"]
+    who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    return subprocess.run(asked, cwd="/", check=False, **who).returncode == 0  # type: ignore[call-overload]
+
+
+def letters(wanted: int) -> str:
+    return ("r" if wanted & READ else "") + ("w" if wanted & WRITE else "")
+
+
+# ##### Sizes #####
+
+
+@pytest.mark.parametrize(
+    ("databases", "reserved", "processes"),
+    [
+        ([Database(["default"], 100, 3)], {}, 9),
+        ([Database(["default"], 100, 3)], {"news": 92}, 5),
+        ([Database(["default", "archive"], 100, 3)], {"news": 80, "wiki": 10}, 3),
+        ([Database(["default"], 100, 3), Database(["archive"], 10, 3)], {"cron": 1}, 6),
+    ],
+)
+def test_as_many_as_the_cores_want_and_the_databases_take(
+    databases: list[Database], reserved: dict[str, int], processes: int
+) -> None:
+    assert automatic(databases, reserved, cores=4).processes == processes
+
+
+def test_no_room_is_told_with_the_whole_account() -> None:
+    with pytest.raises(Refused) as refused:
+        automatic([Database(["default", "archive"], 100, 3)], {"news": 90, "others": 6}, cores=4)
+    assert refused.value.lines == [
+        "--processes auto: no process fits into the 1 connections that are left (max_connections=100, "
+        "3 reserved by the server, 90 for news, 6 for others; 2 for each process (default, archive)): "
+        "raise max_connections, reserve less, or put PgBouncer between"
+    ]
+
+
+# ##### The text #####
+
+
+def test_values_come_before_the_shipped_file() -> None:
+    text = render({"PERSIST_SITE": "shop", "PERSIST_PROCESSES": "5"}, {"PERSIST_PROCESSES": "as many as fit"})
+    assert 'Define PERSIST_SITE "shop"\n# as many as fit\nDefine PERSIST_PROCESSES "5"\n' in text
+    assert text.endswith(shipped())
+
+
+def test_every_value_is_one_of_the_shipped_file() -> None:
+    source = (ROOT / "wsgi_persist" / "command" / "apache.py").read_text()
+    names = {word.strip('":[]{}') for word in source.split() if "PERSIST_" in word and word.startswith('"')}
+    names |= {"PERSIST_OPTIONS", "PERSIST_STATIC"}
+    assert len(names) == 9
+    for name in names:
+        assert f"UnDefine {name}\n" in shipped()
+        assert f"${{{name}}}" in shipped()

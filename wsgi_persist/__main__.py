@@ -1,0 +1,47 @@
+"""The command line: ``wsgi-persist``, or ``python -m wsgi_persist``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from wsgi_persist.command import apache
+from wsgi_persist.command.refusal import Parser, Refused
+from wsgi_persist.version import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0, or 2 where something has to be put right, one line each on standard error."""
+    parser = _parser()
+    try:
+        given = parser.parse_args(arguments)
+        given.run(given)
+        sys.stdout.flush()
+    except Refused as refused:
+        lines = refused.lines
+    except OSError as error:
+        lines = [_told(error)]
+    else:
+        return 0
+    for line in lines:
+        print(f"{parser.prog}: {line}", file=sys.stderr)
+    return 2
+
+
+def _told(error: OSError) -> str:
+    """A folder that may not even be looked into, a full disk."""
+    mend = ": run this as root or as the owner of the site" if isinstance(error, PermissionError) else ""
+    return f"{error.filename or 'the standard output'}: {error.strerror}{mend}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="wsgi-persist", description="One database connection for each WSGI worker.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    apache.add_to(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

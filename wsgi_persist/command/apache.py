@@ -1,0 +1,111 @@
+"""``wsgi-persist apache``: a virtual host for a site, checked before it is printed."""
+
+from __future__ import annotations
+
+import argparse
+import grp
+import pwd
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wsgi_persist.command import arguments, sizing, syntax, values
+from wsgi_persist.command.access import Account
+from wsgi_persist.command.refusal import Parser, Refused, refuse_if
+from wsgi_persist.command.site import Site, find_mistakes, find_obstacles
+from wsgi_persist.command.template import render
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[Parser]
+
+_ABOUT = """\
+Prints the virtual host of a site, for Apache's folder of sites. Before that it imports the site
+with the site's interpreter, and looks whether the workers' user can reach all that it needs.
+"""
+_EXAMPLE = """\
+Three sites whose workers together leave room below PostgreSQL's max_connections:
+
+  wsgi-persist apache --server-name shop.example.org --project /srv/shop \\
+      --processes auto --reserve news=8 --reserve wiki=4 --reserve cron=5
+  wsgi-persist apache --server-name news.example.org --project /srv/news --processes 8
+  wsgi-persist apache --server-name wiki.example.org --project /srv/wiki --processes 4
+
+A graceful restart starts new workers before the old ones have ended: reserve for that, too.
+"""
+
+
+def add_to(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "apache",
+        help="print an Apache virtual host for a site",
+        description=_ABOUT,
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    arguments.add_to(parser)
+
+
+def run(given: argparse.Namespace) -> None:
+    site = arguments.site_of(given)
+    refuse_if([*arguments.find_contradictions(given), *site.find_missing()])
+    automatic = given.processes is None
+    facts = site.ask(ask_databases=automatic)
+    user = given.user or values.apache_user()
+    refuse_if([*find_mistakes(site, facts), *find_obstacles(site, facts, Account.of(user), given.static)])
+    size = _automatic(facts, given) if automatic else sizing.Size(given.processes, "")
+    text = render(_defines(given, site, facts["script"], size), {"PERSIST_PROCESSES": size.why})
+    if given.check:
+        httpd = syntax.find(facts["mod_wsgi"])
+        syntax.check(httpd, text)
+        print(f"wsgi-persist: syntax OK with {httpd.program} and {httpd.wsgi}", file=sys.stderr)
+    _write(text, given.output, given.force)
+
+
+def _automatic(facts: Mapping[str, Any], given: argparse.Namespace) -> sizing.Size:
+    databases = [sizing.Database(**limits) for limits in facts["databases"]]
+    if not databases:
+        raise Refused(
+            "--processes auto: no alias of DATABASES is connected to PostgreSQL directly, "
+            "so its max_connections says nothing: give a number"
+        )
+    reserved: dict[str, int] = {}
+    for name, number in given.reserve:
+        reserved[name] = reserved.get(name, 0) + number
+    return sizing.automatic(databases, reserved, sizing.cores())
+
+
+def _defines(given: argparse.Namespace, site: Site, script: str, size: sizing.Size) -> dict[str, str]:
+    defines = {
+        "PERSIST_SITE": given.site or given.project.name,
+        "PERSIST_SERVER_NAME": given.server_name,
+        "PERSIST_PORT": str(given.port),
+        "PERSIST_PROJECT": str(site.project),
+        "PERSIST_SCRIPT": script,
+        "PERSIST_VENV": str(site.venv),
+        "PERSIST_PROCESSES": str(size.processes),
+    }
+    if options := " ".join(filter(None, [_identity(given.user), given.options])):
+        defines["PERSIST_OPTIONS"] = options
+    if given.static:
+        defines["PERSIST_STATIC"] = str(given.static)
+    return defines
+
+
+def _identity(user: pwd.struct_passwd | None) -> str:
+    """Nothing where it is Apache's own user: an Apache that is not root cannot switch at all."""
+    if user is None or user == values.apache_user():
+        return ""
+    return f"user={user.pw_name} group={grp.getgrgid(user.pw_gid).gr_name}"
+
+
+def _write(text: str, output: Path | None, force: bool) -> None:
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        with output.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise Refused(f"{output} cannot be written: {error.strerror}") from None

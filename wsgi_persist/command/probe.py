@@ -1,0 +1,149 @@
+"""Run by the site's own interpreter, in the project's folder: what the site is, as JSON.
+
+Its source is passed to ``python -c``, so that it runs where another wsgi_persist is installed, or
+none. What the site prints while it is imported goes to standard error.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import sys
+import sysconfig
+import traceback
+from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec, module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def script_of(settings: str) -> str:
+    """The file of WSGI_APPLICATION; the settings are not configured yet, only read."""
+    named = getattr(importlib.import_module(settings), "WSGI_APPLICATION", None)
+    if not named:
+        raise LookupError(f"{settings} has no WSGI_APPLICATION: give --wsgi instead")
+    spec = find_spec(named.rpartition(".")[0])
+    if spec is None or spec.origin is None:
+        raise LookupError(f"WSGI_APPLICATION={named!r} of {settings} is not found")
+    return spec.origin
+
+
+def load(script: str) -> ModuleType:
+    """As mod_wsgi does: by its path, whatever it is called, under a name of its own."""
+    loader = SourceFileLoader("_wsgi_script", script)
+    spec = spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = sys.modules[loader.name] = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def made_of(class_name: str) -> list[Any]:
+    """Instances of a class of wsgi_persist: another middleware may stand around ours."""
+    kind = getattr(sys.modules.get("wsgi_persist"), class_name, None)
+    return [found for found in gc.get_objects() if type(found) is kind] if kind else []
+
+
+def aliases() -> dict[str, dict[str, Any]]:
+    """The aliases that are kept by wsgi_persist."""
+    if "django.db" not in sys.modules or not os.environ.get("DJANGO_SETTINGS_MODULE"):
+        return {}
+    from django.db import connections
+
+    wrappers = {alias: connections[alias] for alias in connections}
+    return {alias: _about(w) for alias, w in wrappers.items() if hasattr(w, "persist_policy")}
+
+
+def _about(wrapper: Any) -> dict[str, Any]:
+    settings = wrapper.settings_dict
+    return {
+        "host": str(settings["HOST"] or ""),
+        "port": str(settings["PORT"] or "5432"),
+        "pooler": wrapper.persist_policy.pooler,
+    }
+
+
+LIMITS = """
+SELECT pg_postmaster_start_time()::text || current_setting('port'),
+       current_setting('max_connections')::int,
+       current_setting('superuser_reserved_connections')::int
+           + coalesce(current_setting('reserved_connections', true), '0')::int
+"""
+
+
+def databases(names: list[str]) -> list[dict[str, Any]]:
+    """The limits of each server that these aliases lead to, however they name it."""
+    from django.db import connections
+
+    found: dict[str, dict[str, Any]] = {}
+    for alias in names:
+        try:
+            with connections[alias].cursor() as cursor:
+                cursor.execute(LIMITS)
+                server, most, reserved = cursor.fetchone()
+        except Exception as error:
+            raise ConnectionError(f"alias {alias!r} cannot be asked for max_connections: {error}") from None
+        limits = {"aliases": [], "max_connections": most, "reserved": reserved}
+        found.setdefault(server, limits)["aliases"].append(alias)
+    return list(found.values())
+
+
+def mod_wsgi() -> dict[str, str] | None:
+    """The Apache that the mod_wsgi of this interpreter was built for, if there is one."""
+    spec = find_spec("mod_wsgi")
+    if spec is None or spec.origin is None:
+        return None
+    modules = sorted(Path(spec.origin).parent.glob("server/mod_wsgi-*.so"))
+    for name in ("mod_wsgi.express.apxs_config", "mod_wsgi.server.apxs_config"):
+        try:
+            built = importlib.import_module(name)
+        except ImportError:
+            continue
+        if modules:
+            return {"module": str(modules[0]), "program": built.HTTPD, "modules": built.LIBEXECDIR}
+    return None
+
+
+def about(script: str | None, settings: str | None, ask_databases: bool) -> dict[str, Any]:
+    script = script or script_of(settings or "")
+    module = load(script)
+    kept = aliases()
+    direct = [alias for alias, facts in kept.items() if facts["pooler"] is None]
+    return {
+        "script": script,
+        "application": callable(getattr(module, "application", None)),
+        "wrapped": bool(made_of("PersistMiddleware")),
+        "pins": len(made_of("Pin")),
+        "settings": os.environ.get("DJANGO_SETTINGS_MODULE"),
+        "aliases": kept,
+        "databases": databases(direct) if ask_databases and direct else [],
+        "files": [sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")],
+        "mod_wsgi": mod_wsgi(),
+    }
+
+
+def told(error: BaseException) -> str:
+    """One line: what went wrong, and where in the site."""
+    place = traceback.extract_tb(error.__traceback__)
+    inside = [frame for frame in place if frame.filename.startswith(os.getcwd() + os.sep)]
+    where = f" ({inside[-1].filename}, line {inside[-1].lineno})" if inside else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def main(request: str) -> None:
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        facts = about(**json.loads(request))
+    except (Exception, SystemExit) as error:
+        facts = {"error": told(error)}
+    os.write(answer, json.dumps(facts).encode())
+    # Threads that the site started must not keep this process.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,84 @@
+"""The values of arguments: each one read and checked on its own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+# Whom Apache runs as: Debian, Red Hat, Alpine and Arch, SUSE, BSD; then whoever owns nothing.
+DAEMONS = ("www-data", "apache", "http", "wwwrun", "www", "nobody")
+MODULE_NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+SITE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+# What ends a quoted value in Apache's configuration, or means something inside of it.
+SPECIAL = re.compile(r"[\"\\\r\n]|[$%]\{")
+
+
+def matching(pattern: str, allowed: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise argparse.ArgumentTypeError(f"{text!r} is not allowed: give {allowed}")
+        return text
+
+    return read
+
+
+server_name = matching(
+    r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*",
+    "a host name, such as shop.example.org",
+)
+site_name = matching(SITE_NAME, "letters, digits, '.', '_' and '-'")
+module_name = matching(MODULE_NAME, "a module's name, such as shop.settings")
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not allowed: give a whole number from {least} to {most}"
+            )
+        return int(text)
+
+    return read
+
+
+def processes(text: str) -> int | None:
+    """None stands for auto."""
+    return None if text == "auto" else whole(1, 10_000)(text)
+
+
+def reserved(text: str) -> tuple[str, int]:
+    """``NAME=N`` or ``N``: connections that belong to somebody else."""
+    name, _, number = text.rpartition("=")
+    return name or "others", whole(0, 1_000_000)(number)
+
+
+def plain(text: str) -> str:
+    if SPECIAL.search(text) or not text:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not allowed: give a text without quotes, backslashes, line ends, '${{' and '%{{'"
+        )
+    return text
+
+
+def path(text: str) -> Path:
+    """Absolute; links stay, so that a link to the current release keeps its meaning."""
+    return Path(os.path.abspath(plain(text)))
+
+
+def user(text: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(text)
+    except KeyError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no user of this machine: give the one that the workers run as"
+        ) from None
+
+
+def apache_user() -> pwd.struct_passwd:
+    """The user of the machine's Apache, as far as one can tell without it."""
+    known = {entry.pw_name: entry for entry in reversed(pwd.getpwall())}
+    return next((known[name] for name in DAEMONS if name in known), pwd.getpwuid(os.getuid()))
