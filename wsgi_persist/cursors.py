@@ -7,7 +7,7 @@ from typing import Any
 
 from wsgi_persist.effects import QUIET
 
-Tell = Callable[[Any], None]
+Hear = Callable[[Any], None]
 
 # Methods of either driver whose first argument is the statement.
 _SENDING = ("execute", "executemany", "copy_expert", "copy", "stream")
@@ -17,12 +17,14 @@ class Ears:
     """Where cursors tell what they do.
 
     :ivar seen: verdicts on statements by their text; a read that leaves nothing is not told again.
-    :ivar tell: gets every other statement before it is sent.
+    :ivar tell: gets every other statement before it is sent, and the verdict if there is one.
     :ivar hold: gets every server-side cursor that is opened.
     :ivar failed: gets what sending a statement raised.
     """
 
-    def __init__(self, seen: Callable[[str], Any], tell: Tell, hold: Tell, failed: Tell) -> None:
+    def __init__(
+        self, seen: Callable[[str], Any], tell: Callable[..., None], hold: Hear, failed: Hear
+    ) -> None:
         self.seen = seen
         self.tell = tell
         self.hold = hold
@@ -47,8 +49,9 @@ def _telling(send: Callable[..., Any], ears: Ears) -> Callable[..., Any]:
 
     def method(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
         # Composed statements of the drivers are no str, nor can they be looked up.
-        if query.__class__ is not str or seen(query) is not QUIET:
-            tell(query)
+        verdict = seen(query) if query.__class__ is str else None
+        if verdict is not QUIET:
+            tell(query, verdict)
         try:
             return send(self, query, *args, **kwargs)
         except BaseException as error:
@@ -58,7 +61,7 @@ def _telling(send: Callable[..., Any], ears: Ears) -> Callable[..., Any]:
     return method
 
 
-def _telling_name(execute: Callable[..., Any], hold: Tell) -> Callable[..., Any]:
+def _telling_name(execute: Callable[..., Any], hold: Hear) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.name is not None:
             hold(self)
@@ -67,7 +70,7 @@ def _telling_name(execute: Callable[..., Any], hold: Tell) -> Callable[..., Any]
     return method
 
 
-def _telling_call(send: Callable[..., Any], tell: Tell) -> Callable[..., Any]:
+def _telling_call(send: Callable[..., Any], tell: Callable[..., None]) -> Callable[..., Any]:
     def method(self: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
         tell(f"SELECT {name}()")
         return send(self, name, *args, **kwargs)

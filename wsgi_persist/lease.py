@@ -10,7 +10,7 @@ from wsgi_persist.drivers import IDLE, IN_ERROR, driver_of, quietly_close
 from wsgi_persist.errors import TransactionError
 from wsgi_persist.outage import Outage
 from wsgi_persist.pin import PinnedConnection
-from wsgi_persist.replay import LEFT, Sent, recovers, survives_commit
+from wsgi_persist.replay import MOST, Sent, recovers, survives_commit
 from wsgi_persist.scope import Scope
 from wsgi_persist.session import Standing
 from wsgi_persist.state import State
@@ -150,18 +150,15 @@ class Cursor:
         self._cursor.close()
 
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
-        for left in LEFT:
+        for left in range(MOST, -1, -1):
             session = self._lease.pin.session
-            if session is None:
-                break
-            standing = session.standing()
+            standing = Standing.BUSY if session is None else session.standing()
             try:
-                return self._own(self._cursor.execute(query, *args, **kwargs))
+                result = self._cursor.execute(query, *args, **kwargs)
             except Exception as error:
                 if not self._lease.recovers(self._cursor, query, standing, error, left):
                     raise
+            else:
+                return self if result is self._cursor else result
             self._cursor = self._lease.connection.cursor()
-        return self._own(self._cursor.execute(query, *args, **kwargs))
-
-    def _own(self, result: Any) -> Any:
-        return self if result is self._cursor else result
+        raise AssertionError("the last one is not sent again")

@@ -16,8 +16,8 @@ from wsgi_persist.session import Session, Standing
 
 logger = logging.getLogger("wsgi_persist.replay")
 
-# How often a statement may still be sent again: it may be what brings the server down.
-LEFT = (3, 2, 1, 0)
+# How often a statement is sent again: it may be what brings the server down.
+MOST = 3
 
 
 class Sent(NamedTuple):

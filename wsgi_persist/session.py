@@ -11,7 +11,7 @@ from wsgi_persist.catalogue import learn
 from wsgi_persist.cursors import Ears, telling
 from wsgi_persist.drivers import ACTIVE, IDLE, Driver
 from wsgi_persist.drivers.errors import first_line, sqlstate
-from wsgi_persist.effects import MARK, UNMARK, Kind, Leaves
+from wsgi_persist.effects import MARK, UNDONE, UNMARK, Kind, Leaves, Verdict
 from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.policy import Policy
 
@@ -58,6 +58,7 @@ class Session:
         self._name = name
         self._policy = policy
         self._clock = clock
+        self._status = driver.status_asker(connection)
         self._autocommit = connection.autocommit
         self._held: list[Any] = []
         self._told: tuple[Any, Kind] = (None, Kind.OTHER)
@@ -86,7 +87,7 @@ class Session:
 
     def standing(self) -> Standing:
         """Asked before each statement that might have to be sent again."""
-        if self._driver.status(self._connection) != IDLE:
+        if self._status() != IDLE:
             return Standing.BUSY
         if self.wrote:
             self.wrote = False
@@ -106,8 +107,11 @@ class Session:
         told, kind = self._told
         return kind if told is query else self._classify(query).kind
 
-    def tell(self, query: Any) -> None:
-        """A statement is about to be sent."""
+    def tell(self, query: Any, verdict: Verdict | None = None) -> None:
+        """A statement is about to be sent; *verdict* if its text was seen before."""
+        if verdict is UNDONE:
+            self.wrote = True
+            return
         text = self._driver.text_of(query, self._connection)
         verdict = self._classify(text)
         self._told = query, verdict.kind

@@ -9,7 +9,7 @@ from wsgi_persist.backends.transaction import state_of
 from wsgi_persist.current import current
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.replay import Sent, recovers, survives_commit
-from wsgi_persist.session import Session, Standing
+from wsgi_persist.session import Standing
 
 if TYPE_CHECKING:
     from django.db.backends.postgresql.base import DatabaseWrapper as Base
@@ -27,10 +27,6 @@ class RecoveryMixin(Base):
 
     def make_debug_cursor(self, cursor: Any) -> ReplayingDebug:
         return ReplayingDebug(cursor, self)
-
-    def pinned_session(self) -> Session | None:
-        pin = self._pin
-        return None if pin is None else pin.session
 
     def recovers(self, cursor: Any, query: Any, standing: Standing, error: Exception, left: int) -> bool:
         """Whether *cursor* is on a new connection now, to send the statement on it again."""

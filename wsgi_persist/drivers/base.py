@@ -18,6 +18,9 @@ class Driver(Protocol):
     def status(self, connection: Any) -> int:
         """Transaction status as libpq last saw it; no round trip."""
 
+    def status_asker(self, connection: Any) -> Callable[[], int]:
+        """Asks for that status of this one connection; called for every statement."""
+
     def backend_pid(self, connection: Any) -> int: ...
 
     def hears_farewell(self, connection: Any) -> bool:

@@ -20,6 +20,10 @@ class Psycopg2(Common):
     def status(self, connection: Any) -> int:
         return int(connection.get_transaction_status())
 
+    def status_asker(self, connection: Any) -> Callable[[], int]:
+        ask: Callable[[], int] = connection.get_transaction_status
+        return ask
+
     def backend_pid(self, connection: Any) -> int:
         return int(connection.get_backend_pid())
 

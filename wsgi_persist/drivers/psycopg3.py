@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import select
 import time
 from collections.abc import Callable
@@ -18,6 +19,9 @@ class Psycopg3(Common):
 
     def status(self, connection: Any) -> int:
         return int(connection.pgconn.transaction_status)
+
+    def status_asker(self, connection: Any) -> Callable[[], int]:
+        return functools.partial(getattr, connection.pgconn, "transaction_status")
 
     def backend_pid(self, connection: Any) -> int:
         return int(connection.pgconn.backend_pid)
