@@ -186,7 +186,11 @@ def _install_hooks() -> None:
 
 
 def _on_process_stopping(event: str, **details: Any) -> None:
-    shut_down(details.get("shutdown_reason") or event)
+    reason = details.get("shutdown_reason") or event
+    shut_down(reason)
+    if reason == "request_timeout":
+        # Its request is lost: mod_wsgi kills this process, and the query would run on in the server.
+        registry.cancel_oldest()
 
 
 def shut_down(reason: str) -> None:

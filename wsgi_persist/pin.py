@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from wsgi_persist.drivers import IDLE, Driver, driver_of, neutralise, quietly_close
+from wsgi_persist.drivers import ACTIVE, IDLE, Driver, driver_of, neutralise, quietly_close
 from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.liveness import NEVER, Watch, answers, is_alive_though_readable, is_readable
 from wsgi_persist.policy import Policy
@@ -163,6 +163,14 @@ class PinnedConnection:
         # Pinged when leased, so that a request without a query never pays.
         self.suspect = now >= self.used_at + self.policy.idle_check
         return self._due()
+
+    def cancel(self) -> bool:
+        """Ask the server to stop the query that is running; False if there is none. Any thread."""
+        connection, driver = self.connection, self.driver
+        if connection is None or driver is None or driver.status(connection) != ACTIVE:
+            return False
+        driver.cancel(connection)
+        return True
 
     def drop(self, reason: str) -> None:
         """Close the connection, whatever its condition."""

@@ -63,6 +63,17 @@ def test_hooks_are_installed_once(mod_wsgi: Any, monkeypatch: pytest.MonkeyPatch
     assert stopped == ["shutdown_signal", "process_stopping"]
 
 
+@pytest.mark.parametrize(("reason", "cancelled"), [("request_timeout", 1), ("shutdown_signal", 0)])
+def test_query_is_cancelled_only_where_the_request_is_lost(
+    reason: str, cancelled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(lifecycle, "shut_down", lambda reason: None)
+    monkeypatch.setattr(lifecycle.registry, "cancel_oldest", lambda: calls.append(None))
+    lifecycle._on_process_stopping("process_stopping", shutdown_reason=reason)
+    assert len(calls) == cancelled
+
+
 def test_old_mod_wsgi_without_events(mod_wsgi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     del mod_wsgi.subscribe_shutdown
     monkeypatch.setattr(lifecycle, "_hooks_installed", False)
