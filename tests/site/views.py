@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -162,6 +163,23 @@ def write_slowly(request: HttpRequest) -> HttpResponse:
         return write(request)
 
 
+def killed(request: HttpRequest) -> HttpResponse:
+    """As the kernel does when memory runs out: no handler, no clean-up, no last word."""
+    os.kill(backend() and os.getpid(), signal.SIGKILL)
+    return HttpResponse("survived")
+
+
+def exhaust_memory(request: HttpRequest) -> HttpResponse:
+    backend()
+    hoard = []
+    try:
+        while True:
+            hoard.append(bytearray(1 << 26))
+    except MemoryError:
+        hoard.clear()
+        return HttpResponse("out of memory", status=507)
+
+
 def query_for_ever(request: HttpRequest) -> HttpResponse:
     """Short queries in a transaction until somebody stops it."""
     with transaction.atomic():
@@ -284,7 +302,7 @@ def busy(request: HttpRequest) -> HttpResponse:
 
 _VIEWS: list[Callable[..., HttpResponse]] = [
     plain, pid, three, aliases, databases, process, sql, run, held_cursor, session,
-    write, write_slowly, write_in_atomic, query_for_ever,
+    write, write_slowly, write_in_atomic, query_for_ever, killed, exhaust_memory,
     manual_transaction, raw_begin, raw_begin_failed, on_commit_lost, fail, close, close_before_use,
     sleep, stream, stream_from_cursor, file, file_sent_by_server, threads, fork, fork_and_query, nested, busy,
 ]  # fmt: skip
