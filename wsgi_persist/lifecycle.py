@@ -26,6 +26,7 @@ class Daemon(NamedTuple):
     group: str
     threads: int
     subscribe_shutdown: Callable[[Callable[..., Any]], Any] | None
+    sub_interpreter: str = ""  # the application group, if it is not %{GLOBAL}
 
 
 class Target(NamedTuple):
@@ -47,7 +48,7 @@ def mod_wsgi_daemon() -> Daemon | None:
     if not group:
         return None
     subscribe = getattr(mod_wsgi, "subscribe_shutdown", None)
-    return Daemon(group, mod_wsgi.threads_per_process, subscribe)
+    return Daemon(group, mod_wsgi.threads_per_process, subscribe, mod_wsgi.application_group)
 
 
 def worker_name() -> str:
@@ -98,11 +99,23 @@ def start(pins: Iterable[Pin], policy: Policy) -> str:
     _install_hooks()
     daemon = mod_wsgi_daemon()
     if daemon is not None:
+        _warn_of_sub_interpreter(daemon)
         _close_connections_of_the_script()
     one_at_a_time = daemon is not None and daemon.threads == 1
     if chosen != "thread" and current() is None:
         _warm_up([t for t in found if _wants_warm_up(policy, t.policy, one_at_a_time)])
     return chosen
+
+
+def _warn_of_sub_interpreter(daemon: Daemon) -> None:
+    if daemon.sub_interpreter:
+        logger.warning(
+            "application group %r is a sub-interpreter of process group %r, with connections of its own; "
+            "drivers in C are not made for that: set application-group=%%{GLOBAL} in WSGIScriptAlias, "
+            "and give each site a process group",
+            daemon.sub_interpreter,
+            daemon.group,
+        )
 
 
 def _wants_warm_up(middleware: Policy, own: Policy, one_at_a_time: bool) -> bool:

@@ -20,7 +20,7 @@ class Worker(NamedTuple):
 
 def only_worker(running: Apache, server: Server) -> Worker:
     """As soon as it has its connection; the server lists a backend before the client has it."""
-    assert eventually(lambda: len(server.backends()), 1)
+    assert eventually(lambda: len(server.backends()), 1, timeout=30)
     worker = Worker(running.daemon_pids()[0], server.backends()[0])
     assert eventually(lambda: f"opened backend {worker.backend}\n" in running.error_text(), True)
     return worker
@@ -33,14 +33,14 @@ def next_worker(running: Apache, server: Server, last: Worker) -> Worker:
         workers, backends = running.daemon_pids(), server.backends()
         return len(workers) == len(backends) == 1 and last.pid not in workers and last.backend not in backends
 
-    assert eventually(has_come, True)
+    assert eventually(has_come, True, timeout=30)
     return only_worker(running, server)
 
 
 def last_words(running: Apache, worker: Worker) -> str:
     """What the worker logged of its connections when it ended."""
     start = f"worker site:{worker.pid} stops "
-    assert eventually(lambda: start in running.error_text(), True)
+    assert eventually(lambda: start in running.error_text(), True, timeout=30)
     lines = [line for line in running.error_text().splitlines() if start in line]
     assert len(lines) == 1
     return lines[0].partition(start)[2]

@@ -19,6 +19,7 @@ def mod_wsgi(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     module: Any = ModuleType("mod_wsgi")
     module.process_group = "site"
     module.threads_per_process = 1
+    module.application_group = ""
     module.subscribed = []
     module.subscribe_shutdown = module.subscribed.append
     monkeypatch.setitem(sys.modules, "mod_wsgi", module)
@@ -88,6 +89,15 @@ def test_process_scope_in_a_threaded_daemon(mod_wsgi: Any) -> None:
     mod_wsgi.threads_per_process = 4
     with pytest.raises(ScopeError, match=r"mod_wsgi's threads=4\): set threads=1 in WSGIDaemonProcess"):
         lifecycle.start([], Policy(scope="process"))
+
+
+def test_sub_interpreter_is_warned_of(mod_wsgi: Any, caplog: pytest.LogCaptureFixture) -> None:
+    lifecycle.start([], Policy())
+    assert "sub-interpreter" not in caplog.text
+    mod_wsgi.application_group = "www.example.org|"
+    lifecycle.start([], Policy())
+    assert "application group 'www.example.org|' is a sub-interpreter of process group 'site'" in caplog.text
+    assert "set application-group=%{GLOBAL}" in caplog.text
 
 
 @pytest.mark.parametrize(
