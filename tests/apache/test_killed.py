@@ -71,6 +71,29 @@ def test_killed_during_a_query_that_watches_its_client(apache: StartApache, serv
         assert backend_ends(server, worker)
 
 
+def test_stopped_during_a_long_query(apache: StartApache, server: Server, generation: Httpd) -> None:
+    """Apache kills after 3 s; that the request was lost is known only then, too late to cancel."""
+    running = apache(given={"httpd": generation})
+    worker = only_worker(running, server)
+    with asked(running, "/sleep/?seconds=7"):
+        assert eventually(server.sleeping, 1)
+        running.stop()
+        assert IN_FLIGHT in last_words(running, worker)
+        assert worker.backend in server.backends()
+    assert eventually(lambda: worker.backend in server.backends(), False, timeout=30)
+
+
+def test_deadlocked(apache: StartApache, server: Server, generation: Httpd) -> None:
+    """No Python can run, so that there is no last word; shutdown-timeout ends it all the same."""
+    running = apache(options="deadlock-timeout=1 shutdown-timeout=1", given={"httpd": generation})
+    with sessions_abandoned(server, 1):
+        worker = only_worker(running, server)
+        with asked(running, "/deadlocked/"):
+            assert eventually(lambda: worker.backend in server.backends(), False, timeout=30)
+    next_worker(running, server, worker)
+    assert f"worker site:{worker.pid} stops" not in running.error_text()
+
+
 def test_restart_under_prefork_kills_old_workers(apache: StartApache, server: Server, debian: Httpd) -> None:
     """Apache signals its whole process group with SIGHUP, which mod_wsgi 4.9 does not handle."""
     running = apache(given={"httpd": debian})

@@ -1,5 +1,6 @@
 """One view for each thing that a request can do to its connections."""
 
+import ctypes
 import logging
 import os
 import signal
@@ -169,6 +170,13 @@ def killed(request: HttpRequest) -> HttpResponse:
     return HttpResponse("survived")
 
 
+def deadlocked(request: HttpRequest) -> HttpResponse:
+    """As a bug in a library in C: no other thread gets to run Python."""
+    backend()
+    ctypes.PyDLL(None).sleep(600)
+    return HttpResponse("nobody stopped it")
+
+
 def exhaust_memory(request: HttpRequest) -> HttpResponse:
     backend()
     hoard = []
@@ -302,7 +310,7 @@ def busy(request: HttpRequest) -> HttpResponse:
 
 _VIEWS: list[Callable[..., HttpResponse]] = [
     plain, pid, three, aliases, databases, process, sql, run, held_cursor, session,
-    write, write_slowly, write_in_atomic, query_for_ever, killed, exhaust_memory,
+    write, write_slowly, write_in_atomic, query_for_ever, killed, deadlocked, exhaust_memory,
     manual_transaction, raw_begin, raw_begin_failed, on_commit_lost, fail, close, close_before_use,
     sleep, stream, stream_from_cursor, file, file_sent_by_server, threads, fork, fork_and_query, nested, busy,
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 
 from tools import syntax
 from tools.apache import VHOST, VHOSTS
-from wsgi_persist import Policy
+from wsgi_persist import Policy, lifecycle
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = {path.name: path.read_text() for path in VHOSTS.iterdir()}
@@ -36,6 +36,15 @@ def test_every_file_is_in_the_readme() -> None:
     assert {name for name in FILES if f"``apache/{name}``" in readme} == {
         name for name in FILES if name.endswith(".conf")
     }
+
+
+def test_log_line_is_the_codes_own(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (VHOSTS.parent / "README.rst").read_text()
+    monkeypatch.setattr(lifecycle, "worker_name", lambda: "shop:4711")
+    monkeypatch.setattr(lifecycle.registry, "stop_all", lambda: (1, 0))
+    with caplog.at_level("INFO", "wsgi_persist"):
+        lifecycle.shut_down("script_reload")
+    assert caplog.messages[0] in readme
 
 
 @pytest.mark.parametrize("name", ["wsgi_persist.conf", "tls.conf"])
