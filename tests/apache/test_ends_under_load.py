@@ -75,7 +75,7 @@ class Load:
             due += 1 / RATE
 
     def _ask(self, port: int, path: str) -> None:
-        while (due := self._due.get()) is not None:
+        while (due := self._due.get()) is not None and not self._over.is_set():
             try:
                 answer = str(get(port, path).status)
             except (OSError, HTTPException) as error:
