@@ -4,7 +4,7 @@
 ENVIRONMENT = $(or $(PYTHON),python3) -m tools.environment
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test django-suite lint bench faults docs clean
+.PHONY: help demo test django-suite lint bench ends faults docs clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,6 +37,9 @@ docs:  ## the manual as HTML
 
 bench:  ## what a request's boundary costs
 	@python=$$($(ENVIRONMENT) test apache) && PYTHONPATH=. exec "$$python" -m tests.bench
+
+ends:  ## every end of a worker under load, with figures: a quarter of an hour
+	@python=$$($(ENVIRONMENT) test apache) && LOAD=full PYTHONPATH=. exec "$$python" -W error -m pytest -q -s tests/apache/test_ends_under_load.py
 
 faults:  ## harm the database of a site under load, stock Django beside ours: an hour (FAULTS=--help)
 	@python=$$($(ENVIRONMENT) test apache) && PYTHONPATH=. exec "$$python" -m tests.faults.report $(FAULTS)

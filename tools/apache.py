@@ -115,14 +115,6 @@ class Apache:
         """As ``apachectl graceful``."""
         self._signal(signal.SIGUSR1, timeout)
 
-    def check(self) -> None:
-        """As ``apachectl -t``; raises with what Apache complains about."""
-        self._configure()
-        done = subprocess.run([*self._command(), "-t"], capture_output=True, text=True, check=False)
-        self.stop()
-        if done.returncode != 0:
-            raise ApacheError(f"{self.vhost}, {self.httpd.name}:\n{done.stderr.strip()}")
-
     def daemon_pids(self) -> list[int]:
         """The site's daemon processes, those included that are still shutting down."""
         return sorted(pid for pid in children(self.pid) if _command_line(pid).startswith("(wsgi:"))
@@ -233,23 +225,7 @@ def _end_group(group: int, patience: float = 5.0) -> None:
         pass
 
 
-def main() -> int:
-    """Check the syntax of every shipped file with every mod_wsgi at hand."""
-    servers = [server for server in (installed.pypi(), installed.system()) if server]
-    for vhost in sorted(VHOSTS.glob("*.conf")):
-        for server in servers:
-            root = public_folder("check")
-            try:
-                defines = {"PERSIST_PROJECT": str(root), "PERSIST_STATIC": str(root)}
-                Apache(root, defines=defines, vhost=vhost, httpd=server).check()
-            except ApacheError as error:
-                print(error, file=sys.stderr)
-                return 1
-            finally:
-                shutil.rmtree(root)
-            print(f"{vhost.name}: syntax OK with {server.name}")
-    return 0
-
-
 if __name__ == "__main__":
+    from tools.syntax import main
+
     sys.exit(main())

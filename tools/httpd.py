@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from tools.machine import SEARCH
 
+SYSTEM = "mod_wsgi of Debian"
 # Run as the daemon's user; parents come before children, so the first that fails is the culprit.
 PROBE = """for path; do
     if [ -d "$path" ]; then [ -x "$path" ]; else [ -r "$path" ]; fi || { echo "$path"; exit 1; }
@@ -36,11 +38,34 @@ class Httpd:
 
     def load(self, names: Iterable[str]) -> str:
         """LoadModule lines; what is compiled in has no file and needs none."""
-        lines = [f'LoadModule wsgi_module "{self.wsgi}"']
-        for name in names:
-            if (file := self.modules / f"mod_{name}.so").exists():
-                lines.append(f'LoadModule {name}_module "{file}"')
+        files = {name: self.modules / f"mod_{name}.so" for name in names}
+        files["wsgi"] = self.wsgi
+        lines = [f'LoadModule {name}_module "{file}"' for name, file in files.items() if file.exists()]
         return "\n".join(lines)
+
+    @property
+    def own(self) -> bool:
+        """Whether it came with the virtual environment, not with the machine."""
+        return self.program.is_relative_to(sys.prefix)
+
+    @property
+    def old(self) -> bool:
+        """Whether it is mod_wsgi 4.9, which has a directive that 6.0 took away."""
+        return b"WSGILazyInitialization" in self.wsgi.read_bytes()
+
+    def objection(self) -> str | None:
+        """Why this Python cannot run under it."""
+        built_for = re.search(rb"libpython(3\.\d+)", self.wsgi.read_bytes())
+        if self.name != SYSTEM or built_for is None:
+            return None
+        wanted = f"/usr/bin/python{built_for[1].decode()}"
+        ours = f"{sys.base_prefix}/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+        return None if ours == wanted else f"{self.name} is for {wanted}, not for {sys.executable}"
+
+    def version(self) -> str:
+        """Such as Apache/2.4.62 (Debian)."""
+        said = subprocess.run([str(self.program), "-v"], capture_output=True, text=True, check=True)
+        return said.stdout.splitlines()[0].removeprefix("Server version: ")
 
 
 def pypi() -> Httpd:
@@ -55,13 +80,13 @@ def pypi() -> Httpd:
     return Httpd("mod_wsgi of PyPI", Path(apxs_config.HTTPD), Path(apxs_config.LIBEXECDIR), module)
 
 
-def system() -> Httpd | None:
-    """The Apache and the mod_wsgi that the distribution packaged, if both are there."""
+def system() -> Httpd:
+    """The Apache and the mod_wsgi that the distribution packaged."""
     found = shutil.which("apache2", path=SEARCH)
     modules = Path("/usr/lib/apache2/modules")
     if found is None or not (modules / "mod_wsgi.so").exists():
-        return None
-    return Httpd("mod_wsgi of the system", Path(found), modules, modules / "mod_wsgi.so")
+        raise ApacheError("no mod_wsgi of Debian here: apt-get install apache2 libapache2-mod-wsgi-py3")
+    return Httpd(SYSTEM, Path(found), modules, modules / "mod_wsgi.so")
 
 
 def daemon_user() -> pwd.struct_passwd:

@@ -1,4 +1,4 @@
-"""The life of a worker: warm-up, fork, shutdown. The only module that knows mod_wsgi and uWSGI."""
+"""The life of a worker: warm-up, fork, shutdown."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from wsgi_persist import registry
 from wsgi_persist.current import current
 from wsgi_persist.errors import ScopeError
+from wsgi_persist.hosts import Daemon, hook_into_uwsgi, mod_wsgi_daemon, worker_name
 from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
 
@@ -20,40 +21,12 @@ logger = logging.getLogger("wsgi_persist.lifecycle")
 _WARM_UP = {"REQUEST_METHOD": "(warm-up)"}
 
 
-class Daemon(NamedTuple):
-    """The mod_wsgi daemon process that this is."""
-
-    group: str
-    threads: int
-    subscribe_shutdown: Callable[[Callable[..., Any]], Any] | None
-
-
 class Target(NamedTuple):
     """Something to warm up: a plain pin or an alias of Django's."""
 
     name: str
     policy: Policy
     warm_up: Callable[[], Any]
-
-
-def mod_wsgi_daemon() -> Daemon | None:
-    """None outside Apache, where a module of the same name may be importable, and in embedded mode."""
-    try:
-        import mod_wsgi
-
-        group = mod_wsgi.process_group
-    except (ImportError, AttributeError):
-        return None
-    if not group:
-        return None
-    subscribe = getattr(mod_wsgi, "subscribe_shutdown", None)
-    return Daemon(group, mod_wsgi.threads_per_process, subscribe)
-
-
-def worker_name() -> str:
-    """Tells workers apart in ``pg_stat_activity``: mod_wsgi's process group and the pid."""
-    daemon = mod_wsgi_daemon()
-    return f"{daemon.group}:{os.getpid()}" if daemon else str(os.getpid())
 
 
 def targets(pins: Iterable[Pin]) -> list[Target]:
@@ -98,11 +71,23 @@ def start(pins: Iterable[Pin], policy: Policy) -> tuple[str, bool]:
     _install_hooks()
     daemon = mod_wsgi_daemon()
     if daemon is not None:
+        _warn_of_sub_interpreter(daemon)
         _close_connections_of_the_script()
     one_at_a_time = daemon is not None and daemon.threads == 1
     if chosen != "thread" and current() is None:
         _warm_up([t for t in found if _wants_warm_up(policy, t.policy, one_at_a_time)])
     return chosen, any(p.replay_requests for p in (policy, *(t.policy for t in found)))
+
+
+def _warn_of_sub_interpreter(daemon: Daemon) -> None:
+    if daemon.sub_interpreter:
+        logger.warning(
+            "application group %r is a sub-interpreter of process group %r, with connections of its own; "
+            "drivers in C are not made for that: set application-group=%%{GLOBAL} in WSGIScriptAlias, "
+            "and give each site a process group",
+            daemon.sub_interpreter,
+            daemon.group,
+        )
 
 
 def _wants_warm_up(middleware: Policy, own: Policy, one_at_a_time: bool) -> bool:
@@ -183,42 +168,15 @@ def _install_hooks() -> None:
     if daemon is not None and daemon.subscribe_shutdown is not None:
         # atexit may never run there: it waits for threads, and WSGIDestroyInterpreter Off skips it.
         daemon.subscribe_shutdown(_on_process_stopping)
-    _hook_into_uwsgi()
-
-
-def _hook_into_uwsgi() -> None:
-    """uWSGI forks without Python's hooks, and with skip-atexit-teardown it ends without atexit's."""
-    try:
-        import uwsgi
-    except ImportError:
-        return
-    _put_before(uwsgi, "post_fork_hook", _forgetting_since(os.getpid()))
-    _put_before(uwsgi, "atexit", lambda: shut_down("uwsgi.atexit"))
-
-
-def _forgetting_since(loader: int) -> Callable[[], None]:
-    def after_fork() -> None:
-        # Without a master it also runs in the first worker, which loaded the application itself.
-        if os.getpid() != loader:
-            registry.forget_all()
-
-    return after_fork
-
-
-def _put_before(uwsgi: Any, name: str, ours: Callable[[], Any]) -> None:
-    """There is one place for each hook, and the application may have taken it."""
-    theirs = getattr(uwsgi, name, None)
-
-    def both() -> None:
-        ours()
-        if theirs is not None:
-            theirs()
-
-    setattr(uwsgi, name, both)
+    hook_into_uwsgi(registry.forget_all, shut_down)
 
 
 def _on_process_stopping(event: str, **details: Any) -> None:
-    shut_down(details.get("shutdown_reason") or event)
+    reason = details.get("shutdown_reason") or event
+    shut_down(reason)
+    if reason == "request_timeout":
+        # Its request is lost: mod_wsgi kills this process, and the query would run on in the server.
+        registry.cancel_oldest()
 
 
 def shut_down(reason: str) -> None:

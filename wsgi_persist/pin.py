@@ -6,26 +6,19 @@ import itertools
 import logging
 import random
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-from wsgi_persist.drivers import UNKNOWN, Driver, driver_of, neutralise, quietly_close
+from wsgi_persist.drivers import ACTIVE, UNKNOWN, Driver, driver_of, neutralise, quietly_close
 from wsgi_persist.drivers.errors import driver_error, is_farewell, sqlstate
 from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.liveness import NEVER, Watch, answers, is_alive_though_readable, is_readable
 from wsgi_persist.policy import Policy
 from wsgi_persist.session import Session
-from wsgi_persist.state import MOVES, State
+from wsgi_persist.state import MOVES, Holder, State
 
 logger = logging.getLogger("wsgi_persist.pin")
 
 _serials = itertools.count(1)
-
-
-class Holder(Protocol):
-    """Who uses a leased connection."""
-
-    def detach(self) -> None:
-        """Let go of the connection: the lease is over, or the process was forked."""
 
 
 class PinnedConnection:
@@ -171,6 +164,14 @@ class PinnedConnection:
         # Pinged when leased, so that a request without a query never pays.
         self.suspect = now >= self.used_at + self.policy.idle_check
         return self._due()
+
+    def cancel(self) -> bool:
+        """Ask the server to stop the query that is running; False if there is none. Any thread."""
+        connection, driver = self.connection, self.driver
+        if connection is None or driver is None or driver.status(connection) != ACTIVE:
+            return False
+        driver.cancel(connection)
+        return True
 
     def drop(self, reason: str) -> None:
         """Close the connection, whatever its condition."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -10,6 +11,8 @@ from collections.abc import Hashable
 from wsgi_persist.current import all_scopes, forget_scopes
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.scope import Scope, stop_pins
+
+logger = logging.getLogger("wsgi_persist.registry")
 
 
 class _Local(threading.local):
@@ -48,6 +51,21 @@ def stop_all() -> tuple[int, int]:
     scopes = all_scopes()
     closed = sum(scope.stop() for scope in scopes)
     return closed, sum(scope.owner is not None for scope in scopes)
+
+
+def cancel_oldest() -> None:
+    """Stop the query that the longest request under way waits for. Any thread may call this."""
+    inside = [scope for scope in all_scopes() if scope.owner is not None]
+    oldest = min(inside, key=lambda scope: scope.now, default=None)
+    if oldest is None:
+        return
+    request = str(oldest)  # it may be over as soon as its query is
+    for pin in list(oldest.pins.values()):
+        try:
+            if pin.cancel():
+                logger.warning("%s: cancelled its query in backend %d", request, pin.backend)
+        except Exception as error:
+            logger.warning("%s: its query in backend %d cannot be cancelled: %s", request, pin.backend, error)
 
 
 def forget_all() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 from wsgi_persist.boundary import Boundary, name_of
 from wsgi_persist.current import current, local, register
 from wsgi_persist.liveness import NEVER, Watch
-from wsgi_persist.pin import Holder, PinnedConnection
+from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.policy import Policy
-from wsgi_persist.state import State
+from wsgi_persist.state import Holder, State
 from wsgi_persist.trouble import Trouble
 
 logger = logging.getLogger("wsgi_persist.scope")

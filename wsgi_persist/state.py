@@ -1,8 +1,9 @@
-"""The states of a pin, and which may follow which."""
+"""The states of a pin, which may follow which, and who may hold a leased one."""
 
 from __future__ import annotations
 
 import enum
+from typing import Protocol
 
 
 class State(enum.Enum):
@@ -22,3 +23,10 @@ MOVES = {
     State.STOPPED: {State.FORGOTTEN},
     State.FORGOTTEN: set(),
 }
+
+
+class Holder(Protocol):
+    """Who uses a leased connection."""
+
+    def detach(self) -> None:
+        """Let go of the connection: the lease is over, or the process was forked."""

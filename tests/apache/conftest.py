@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import Server, site_environment
 from tests.served import public_project
+from tools import httpd
 from tools.apache import Apache, public_folder
+from tools.httpd import ApacheError, Httpd
+
+StartApache = Callable[..., Apache]
 
 
 @pytest.fixture(scope="session")
@@ -21,11 +26,18 @@ def project() -> Iterator[Path]:
 
 
 @pytest.fixture
-def apache(project: Path, server: Server) -> Iterator[Callable[..., Apache]]:
+def apache(project: Path, server: Server) -> Iterator[StartApache]:
     """Starts an Apache; how many workers, further options of theirs, settings of the site."""
     with ExitStack() as running:
 
-        def start(processes: int = 1, options: str = "", **environment: str) -> Apache:
+        def start(
+            processes: int = 1,
+            options: str = "",
+            *,
+            defines: Mapping[str, object] | None = None,
+            given: Mapping[str, Any] | None = None,
+            **environment: str,
+        ) -> Apache:
             root = public_folder("apache")
             running.callback(shutil.rmtree, root)
             apache = Apache(
@@ -34,10 +46,32 @@ def apache(project: Path, server: Server) -> Iterator[Callable[..., Apache]]:
                     "PERSIST_PROJECT": str(project),
                     "PERSIST_PROCESSES": str(processes),
                     **({"PERSIST_OPTIONS": options} if options else {}),
+                    **{name: str(value) for name, value in (defines or {}).items()},
                 },
                 environ=site_environment(server.cluster, SITE_ALIASES="{}", PYTHONPATH="", **environment),
                 reaches=[server.cluster.socket_dir],
+                **(given or {}),
             )
             return running.enter_context(apache)
 
         yield start
+
+
+@pytest.fixture
+def debian() -> Httpd:
+    """The older generation of mod_wsgi, 4.9."""
+    try:
+        found = httpd.system()
+    except ApacheError as error:
+        pytest.skip(str(error))
+    if objection := found.objection():
+        pytest.skip(objection)
+    return found
+
+
+@pytest.fixture(params=["mod_wsgi 6", "mod_wsgi 4.9"])
+def generation(request: pytest.FixtureRequest) -> Httpd:
+    if request.param == "mod_wsgi 6":
+        return httpd.pypi()
+    debian: Httpd = request.getfixturevalue("debian")
+    return debian

@@ -18,7 +18,7 @@ StartApache = Callable[..., Apache]
 
 def warm(running: Apache, opened: int = 1) -> Apache:
     """Wait until the workers have opened so many connections since Apache was first started."""
-    assert eventually(lambda: running.error_text().count("opened backend"), opened)
+    assert eventually(lambda: running.error_text().count("opened backend"), opened, timeout=30)
     return running
 
 
@@ -99,7 +99,8 @@ def test_stopped_under_load_twenty_times(apache: StartApache, server: Server) ->
     for _ in range(20):
         running = apache(processes=2)
         with load(running.port):
-            time.sleep(0.3)
+            warm(running, 2)
+            assert eventually(lambda: server.sleeping() > 0, True)
             running.stop()
             assert eventually(server.backends, [], timeout=3.0)
         log = running.error_text()

@@ -1,7 +1,9 @@
 """One view for each thing that a request can do to its connections."""
 
+import ctypes
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -162,6 +164,30 @@ def write_slowly(request: HttpRequest) -> HttpResponse:
         return write(request)
 
 
+def killed(request: HttpRequest) -> HttpResponse:
+    """As the kernel does when memory runs out: no handler, no clean-up, no last word."""
+    os.kill(backend() and os.getpid(), signal.SIGKILL)
+    return HttpResponse("survived")
+
+
+def deadlocked(request: HttpRequest) -> HttpResponse:
+    """As a bug in a library in C: no other thread gets to run Python."""
+    backend()
+    ctypes.PyDLL(None).sleep(600)
+    return HttpResponse("nobody stopped it")
+
+
+def exhaust_memory(request: HttpRequest) -> HttpResponse:
+    backend()
+    hoard = []
+    try:
+        while True:
+            hoard.append(bytearray(1 << 26))
+    except MemoryError:
+        hoard.clear()
+        return HttpResponse("out of memory", status=507)
+
+
 def query_for_ever(request: HttpRequest) -> HttpResponse:
     """Short queries in a transaction until somebody stops it."""
     with transaction.atomic():
@@ -285,7 +311,7 @@ def busy(request: HttpRequest) -> HttpResponse:
 
 _VIEWS: list[Callable[..., HttpResponse]] = [
     plain, pid, three, aliases, databases, process, sql, run, held_cursor, session,
-    write, write_slowly, write_in_atomic, query_for_ever,
+    write, write_slowly, write_in_atomic, query_for_ever, killed, deadlocked, exhaust_memory,
     manual_transaction, raw_begin, raw_begin_failed, on_commit_lost, fail, close, close_before_use,
     sleep, stream, stream_from_cursor, file, file_sent_by_server, threads, fork, fork_and_query, nested, busy,
 ]  # fmt: skip

@@ -17,7 +17,7 @@ ORDER = [
     *("version", "errors", "policy", "functions", "effects", "lexer", "verbs", "rules", "sql"),
     *("cursors", "state", "drivers", "liveness", "catalogue", "session", "pin", "trouble", "boundary"),
     *("current", "scope", "outage", "replay", "lease"),
-    *("registry", "plain", "lifecycle", "answer", "response"),
+    *("registry", "plain", "hosts", "lifecycle", "answer", "response"),
 ]
 TOP = ["middleware", "backends"]
 # The command line stands beside the core: it looks at a site from outside, by another process.
@@ -63,7 +63,7 @@ def test_imports_run_upwards(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_core_needs_the_standard_library_only(path: Path) -> None:
     room = room_of(path)
-    guests = {"backends": {"django"}, "lifecycle": {"mod_wsgi", "uwsgi"}}
+    guests = {"backends": {"django"}, "hosts": {"mod_wsgi", "uwsgi"}}
     guests |= {room: {"_typeshed"} for room in ("answer", "response", "middleware")}
     if path.name == "probe.py":
         guests["command"] = {"django"}  # the site's interpreter runs it, the command line never imports that

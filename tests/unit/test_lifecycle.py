@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from wsgi_persist import Pin, Policy, ScopeError, lifecycle, registry
+from wsgi_persist import Pin, Policy, ScopeError, hosts, lifecycle, registry
 from wsgi_persist.scope import Scope
 
 
@@ -20,6 +20,7 @@ def mod_wsgi(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     module: Any = ModuleType("mod_wsgi")
     module.process_group = "site"
     module.threads_per_process = 1
+    module.application_group = ""
     module.subscribed = []
     module.subscribe_shutdown = module.subscribed.append
     monkeypatch.setitem(sys.modules, "mod_wsgi", module)
@@ -28,26 +29,26 @@ def mod_wsgi(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_outside_apache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mod_wsgi", None)  # type: ignore[arg-type]
-    assert lifecycle.mod_wsgi_daemon() is None
-    assert lifecycle.worker_name() == str(os.getpid())
+    assert hosts.mod_wsgi_daemon() is None
+    assert hosts.worker_name() == str(os.getpid())
 
 
 def test_module_of_the_same_name_outside_apache(monkeypatch: pytest.MonkeyPatch) -> None:
     """The package of PyPI can be imported by any Python; it has no process_group."""
     monkeypatch.setitem(sys.modules, "mod_wsgi", ModuleType("mod_wsgi"))
-    assert lifecycle.mod_wsgi_daemon() is None
+    assert hosts.mod_wsgi_daemon() is None
 
 
 def test_embedded_mode_is_no_daemon(mod_wsgi: Any) -> None:
     mod_wsgi.process_group = ""
-    assert lifecycle.mod_wsgi_daemon() is None
+    assert hosts.mod_wsgi_daemon() is None
 
 
 def test_daemon(mod_wsgi: Any) -> None:
-    daemon = lifecycle.mod_wsgi_daemon()
+    daemon = hosts.mod_wsgi_daemon()
     assert daemon is not None
     assert (daemon.group, daemon.threads) == ("site", 1)
-    assert lifecycle.worker_name() == f"site:{os.getpid()}"
+    assert hosts.worker_name() == f"site:{os.getpid()}"
 
 
 def test_hooks_are_installed_once(mod_wsgi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,6 +63,17 @@ def test_hooks_are_installed_once(mod_wsgi: Any, monkeypatch: pytest.MonkeyPatch
     mod_wsgi.subscribed[0]("process_stopping", shutdown_reason="shutdown_signal")
     mod_wsgi.subscribed[0]("process_stopping", shutdown_reason="")  # as 4.9 has it
     assert stopped == ["shutdown_signal", "process_stopping"]
+
+
+@pytest.mark.parametrize(("reason", "cancelled"), [("request_timeout", 1), ("shutdown_signal", 0)])
+def test_query_is_cancelled_only_where_the_request_is_lost(
+    reason: str, cancelled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(lifecycle, "shut_down", lambda reason: None)
+    monkeypatch.setattr(lifecycle.registry, "cancel_oldest", lambda: calls.append(None))
+    lifecycle._on_process_stopping("process_stopping", shutdown_reason=reason)
+    assert len(calls) == cancelled
 
 
 def test_old_mod_wsgi_without_events(mod_wsgi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +122,15 @@ def test_process_scope_in_a_threaded_daemon(mod_wsgi: Any) -> None:
         lifecycle.start([], Policy(scope="process"))
 
 
+def test_sub_interpreter_is_warned_of(mod_wsgi: Any, caplog: pytest.LogCaptureFixture) -> None:
+    lifecycle.start([], Policy())
+    assert "sub-interpreter" not in caplog.text
+    mod_wsgi.application_group = "www.example.org|"
+    lifecycle.start([], Policy())
+    assert "application group 'www.example.org|' is a sub-interpreter of process group 'site'" in caplog.text
+    assert "set application-group=%{GLOBAL}" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("middleware", "own", "one_at_a_time", "wanted"),
     [
@@ -127,7 +148,7 @@ def test_who_is_warmed_up(
     warmed: list[str] = []
     monkeypatch.setattr(Pin, "warm_up", lambda self: warmed.append(self.name))
     threads = 1 if one_at_a_time else 4
-    monkeypatch.setattr(lifecycle, "mod_wsgi_daemon", lambda: lifecycle.Daemon("site", threads, None))
+    monkeypatch.setattr(lifecycle, "mod_wsgi_daemon", lambda: hosts.Daemon("site", threads, None))
     pin = Pin(list, name="main", policy=Policy(prewarm=own))
     lifecycle.start([pin], Policy(prewarm=middleware))
     assert warmed == (["main"] if wanted else [])

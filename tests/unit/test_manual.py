@@ -104,7 +104,8 @@ def entries(title: str) -> list[str]:
 
 
 def fits(text: str, entry: str) -> bool:
-    pattern = "(.+)".join(map(re.escape, re.split(r"%(?:\.\d+)?[rsdf]", text)))
+    parts = re.split(r"%(?:\.\d+)?[rsdf]", text)
+    pattern = "(.+)".join(re.escape(part.replace("%%", "%")) for part in parts)
     return re.fullmatch(pattern, entry) is not None
 
 

@@ -10,7 +10,7 @@ from django.db.backends.postgresql.psycopg_any import is_psycopg3
 from wsgi_persist.current import current
 from wsgi_persist.drivers import quietly_close
 from wsgi_persist.drivers.psycopg2 import watchable
-from wsgi_persist.lifecycle import worker_name
+from wsgi_persist.hosts import worker_name
 from wsgi_persist.outage import Outage
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.policy import Policy

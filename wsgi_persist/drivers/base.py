@@ -54,6 +54,9 @@ class Driver(Protocol):
     def attributes(self, connection: Any) -> tuple[Any, ...]:
         """What an application can change in the driver's object and a reset does not reach."""
 
+    def cancel(self, connection: Any) -> None:
+        """Ask the server to stop the query that another thread waits for; that thread gets an error."""
+
     def forget_prepared(self, connection: Any) -> None:
         """The server has deallocated every prepared statement."""
 

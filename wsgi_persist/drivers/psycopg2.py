@@ -74,6 +74,9 @@ class Psycopg2(Common):
             len(connection.binary_types),
         )
 
+    def cancel(self, connection: Any) -> None:
+        connection.cancel()
+
     def forget_prepared(self, connection: Any) -> None:
         pass  # it prepares nothing
 

@@ -12,6 +12,9 @@ from wsgi_persist.cursors import Ears, telling, telling_registration
 from wsgi_persist.drivers.base import Common
 from wsgi_persist.drivers.errors import FAREWELLS, severity
 
+# Well within the 3 s that Apache leaves a worker.
+_CANCEL_TIMEOUT = 2.0
+
 
 class Psycopg3(Common):
     def is_closed(self, connection: Any) -> bool:
@@ -80,6 +83,9 @@ class Psycopg3(Common):
             connection.prepare_threshold,
             connection.prepared_max,
         )
+
+    def cancel(self, connection: Any) -> None:
+        connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
 
     def forget_prepared(self, connection: Any) -> None:
         # Its own record of them, of which it has no public way to be rid without a round trip.

@@ -1,0 +1,241 @@
+"""The other shipped files at work: several sites, TLS, threads, the event MPM, and mod_wsgi-express."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.apache.conftest import StartApache
+from tests.apache.ends import sessions_abandoned
+from tests.conftest import Server, eventually, site_environment
+from tests.http import Answer, get, in_parallel
+from tools.apache import VHOSTS, Apache, public_folder
+from tools.httpd import Httpd, daemon_group, daemon_user
+from tools.postgres import free_port
+
+SCRIPT = """\
+import os
+os.environ["SITE_DATABASE"] = '{{"NAME": "{database}"}}'
+from tests.site.wsgi import application
+"""
+SITES = {"shop": "site", "news": "second", "wiki": "site"}
+
+DATABASES = """SELECT split_part(application_name, ':', 2), datname FROM pg_stat_activity
+               WHERE application_name LIKE %s"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    folder = public_folder("files")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def three_sites(folder: Path, project: Path) -> Path:
+    """The shipped macro with three lines of the test's own."""
+    lines = [(VHOSTS / "sites.conf").read_text().partition("\nUse ")[0]]
+    for name, database in SITES.items():
+        shutil.copytree(project, folder / name)
+        (folder / name / "wsgi.py").write_text(SCRIPT.format(database=database))
+        lines += [
+            "Define PERSIST_PORT ${SITES_PORT}",
+            "Define PERSIST_VENV ${SITES_VENV}",
+            f"Use WSGIPersist {name} {name}.test {folder / name} 1",
+        ]
+    (folder / "sites.conf").write_text("\n".join([*lines, ""]))
+    return folder / "sites.conf"
+
+
+def test_three_sites(apache: StartApache, server: Server, three_sites: Path) -> None:
+    """Each has its own workers, connections and database, and ends alone."""
+    port = free_port()
+    running = apache(
+        defines={"PERSIST_FILES": VHOSTS, "SITES_PORT": port, "SITES_VENV": sys.prefix},
+        given={"vhost": three_sites, "modules": ("macro",), "port": port},
+    )
+    with sessions_abandoned(server, 0):
+        assert eventually(lambda: dict(server(DATABASES, "wsgi_persist:%")), SITES, timeout=30)
+        before = {name: get(port, "/process/", site=f"{name}.test").json for name in SITES}
+        assert len({answer["worker"] for answer in before.values()}) == 3
+        os.utime(three_sites.parent / "news" / "wsgi.py", times=(2_000_000_000,) * 2)
+        after = {name: get(port, "/process/", site=f"{name}.test").json for name in SITES}
+        assert {name for name in SITES if after[name] != before[name]} == {"news"}
+        running.stop()
+        assert eventually(server.backends, [])
+
+
+GROUPS = """\
+WSGIDaemonProcess site threads=1 display-name=%{GROUP} \\
+    python-home="${PERSIST_VENV}" python-path="${PERSIST_PROJECT}"
+WSGIScriptAlias /second "${PERSIST_PROJECT}/wsgi.py" process-group=site application-group=second
+WSGIScriptAlias / "${PERSIST_PROJECT}/wsgi.py" process-group=site application-group=%{GLOBAL}
+<Directory "${PERSIST_PROJECT}">
+    Require all granted
+</Directory>
+"""
+
+
+def test_two_application_groups_in_one_process(
+    apache: StartApache, server: Server, folder: Path, generation: Httpd
+) -> None:
+    """A connection for each interpreter, each closed by its own, and a warning for the second one."""
+    (folder / "groups.conf").write_text(GROUPS)
+    with sessions_abandoned(server, 0):
+        running = apache(given={"vhost": folder / "groups.conf", "httpd": generation})
+        first = get(running.port, "/process/").json
+        second = get(running.port, "/second/process/").json
+        assert first["worker"] == second["worker"]
+        assert server.backends() == sorted([first["backend"], second["backend"]])
+        running.stop()
+        assert eventually(server.backends, [])
+    log = running.error_text()
+    assert log.count("application group 'second' is a sub-interpreter of process group 'site'") == 1
+    assert len(re.findall(r"stops \(.*1 connections closed", log)) == 2
+
+
+@pytest.fixture
+def tls(folder: Path, server: Server, tls_port: int, apache: StartApache) -> Apache:
+    """The site over TLS, which speaks TLS with the database, too."""
+    for name in ("static", "media"):
+        (folder / name).mkdir()
+    (folder / "static" / "site.css").write_text("body {}")
+    (folder / "static" / "site.0123456789ab.css").write_text("body {}")
+    (folder / "media" / "upload.html").write_text("<script>alert(1)</script>")
+    keys = server.cluster.data.parent
+    return apache(
+        defines={
+            "PERSIST_FILES": VHOSTS,
+            "PERSIST_CERTIFICATE": keys / "server.crt",
+            "PERSIST_KEY": keys / "server.key",
+            "PERSIST_STATIC": folder / "static",
+            "PERSIST_MEDIA": folder / "media",
+            "PERSIST_HTTP_PORT": (plain := free_port()),
+        },
+        given={
+            "vhost": VHOSTS / "tls.conf",
+            "modules": ("ssl", "headers", "socache_shmcb", "autoindex"),
+            "extra": f"Listen 127.0.0.1:{plain}",
+        },
+        SITE_HOST="127.0.0.1",
+        SITE_PORT=str(tls_port),
+        SITE_OPTIONS='{"sslmode": "require"}',
+        SITE_SETTINGS='{"MIDDLEWARE": ["django.middleware.clickjacking.XFrameOptionsMiddleware"]}',
+    )
+
+
+@pytest.fixture
+def get_tls(tls: Apache) -> Callable[[str], Answer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return lambda path: get(tls.port, path, context=context)
+
+
+def test_mod_ssl_beside_the_drivers_own_tls(
+    tls: Apache, get_tls: Callable[[str], Answer], server: Server
+) -> None:
+    """Two libraries of OpenSSL in one process: Apache's, and the one in the driver's wheel."""
+    with sessions_abandoned(server, 0):
+        server.mark()
+        first = get_tls("/process/").json
+        for _ in range(60):
+            assert get_tls("/three/").text == "three"
+        assert get_tls("/process/").json == first
+        tls.graceful()
+        assert eventually(lambda: get_tls("/three/").text, "three")
+        tls.stop()
+        assert eventually(server.backends, [])
+    assert "Segmentation" not in tls.error_text()
+
+
+def test_without_tls_visitors_are_sent_to_it(tls: Apache) -> None:
+    answer = get(int(tls.defines["PERSIST_HTTP_PORT"]), "/pid/?a=1")
+    assert (answer.status, answer.header("Location")) == (301, ["https://localhost/pid/?a=1"])
+
+
+def test_headers(get_tls: Callable[[str], Answer]) -> None:
+    page, missing = get_tls("/plain/"), get_tls("/static/nothing")
+    assert (page.status, missing.status) == (200, 404)
+    for answer in (page, missing):
+        assert answer.header("Strict-Transport-Security") == ["max-age=31536000"]
+    assert page.header("X-Content-Type-Options") == ["nosniff"]
+    assert page.header("X-Frame-Options") == ["DENY"]  # the application's
+    assert get_tls("/static/site.css").header("X-Frame-Options") == ["SAMEORIGIN"]
+
+
+def test_static_and_media_files(get_tls: Callable[[str], Answer]) -> None:
+    found = {path: get_tls(path) for path in ("/static/site.css", "/static/site.0123456789ab.css")}
+    assert [answer.text for answer in found.values()] == ["body {}"] * 2
+    cached = [answer.header("Cache-Control") for answer in found.values()]
+    assert cached == [["public, max-age=3600"], ["public, max-age=31536000, immutable"]]
+    upload = get_tls("/media/upload.html")
+    assert upload.status == 200
+    assert upload.header("Content-Security-Policy") == ["default-src 'none'; sandbox"]
+    assert get_tls("/media/").status == 403
+
+
+def test_threads(apache: StartApache, server: Server) -> None:
+    running = apache(defines={"PERSIST_FILES": VHOSTS}, given={"vhost": VHOSTS / "threads.conf"})
+    found = in_parallel(8, lambda: [get(running.port, "/busy/").json for _ in range(10)])
+    answers = [answer for answers in found for answer in answers]
+    assert all(answer["first"] == answer["second"] for answer in answers)
+    assert 1 < len({answer["thread"] for answer in answers}) <= 4
+    assert len(server.backends()) == len({answer["thread"] for answer in answers})
+
+
+def test_event_mpm(apache: StartApache, server: Server) -> None:
+    """Apache's own processes have threads, the workers still one."""
+    running = apache(processes=2, given={"mpm": "event", "extra": f'Include "{VHOSTS}/mpm_event.conf"'})
+    answers = in_parallel(8, lambda: get(running.port, "/process/").json)
+    assert len({answer["backend"] for answer in answers}) <= 2
+    assert eventually(lambda: len(server.backends()), 2)
+
+
+EXPRESS = re.compile(r"^    (mod_wsgi-express start-server(?:.*\\\n)*.*)\n", re.MULTILINE)
+
+
+def test_express(project: Path, server: Server, folder: Path) -> None:
+    """The command of deploy/README.rst, with the folder and the port of the test's own."""
+    readme = (VHOSTS.parent / "README.rst").read_text()
+    found = EXPRESS.search(readme)
+    assert found is not None
+    port = free_port()
+    words = found[1].replace("\\\n", " ").replace("/srv/shop", str(project))
+    words += f" --host 127.0.0.1 --port {port} --server-root {folder}/root --log-to-terminal"
+    if os.geteuid() == 0:
+        words += f" --user {daemon_user().pw_name} --group {daemon_group()}"
+    command = [str(Path(sys.executable).parent / "mod_wsgi-express"), *words.split()[1:]]
+    with sessions_abandoned(server, 0), (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment(server))
+        try:
+            assert eventually(lambda: len(server.backends()), 4, timeout=30)
+            server.mark()
+            assert eventually(lambda: answers(port), True, timeout=10)
+            assert server.connections() == 0
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+        assert eventually(server.backends, [])
+    assert (folder / "log").read_text().count("stops (shutdown_signal): 1 connections closed") == 4
+
+
+def answers(port: int) -> bool:
+    try:
+        return get(port, "/three/").text == "three"
+    except OSError:
+        return False
+
+
+def environment(server: Server) -> dict[str, Any]:
+    return {**os.environ, **site_environment(server.cluster, SITE_ALIASES="{}", PYTHONPATH="")}
