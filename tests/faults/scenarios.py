@@ -20,6 +20,8 @@ READ, READ_ATOMIC = "/faults/read/", "/faults/read-atomic/"
 READ_SLOWLY, NO_QUERY = "/faults/read-slowly/", "/faults/no-query/"
 WRITE, WRITE_ATOMIC = "/faults/write/", "/faults/write-atomic/"
 PROMPT = 15.0
+# The first requests of each worker wait for the server, with those that queue behind them.
+SETTLED = 7.0
 PAGES = [Request(path, expects="1 2 3") for path in (READ, READ_ATOMIC)]
 Scenario = Callable[[Play], Outcome]
 
@@ -141,7 +143,13 @@ def _terminations(play: Play, name: str, requests: NextRequest) -> Outcome:
 
 
 def _phases(results: Results, gone: float, back: float) -> list[str]:
-    phases = {"before": (0.0, gone), "while down": (gone, back), "after": (back, float("inf"))}
+    settled = gone + SETTLED
+    phases = {
+        "before": (0.0, gone),
+        f"in the first {SETTLED:g} s down": (gone, settled),
+        "down after that": (settled, back),
+        "after": (back, float("inf")),
+    }
     return [
         f"{page} {phase}: median {part.latency(0.5) * 1000:.1f} ms, p99 {part.latency(0.99) * 1000:.1f} ms"
         for page in results.pages()

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 import os
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import DRIVER
+from tests.faults.faults import wait_for
 from tests.faults.network import Network
 from tests.faults.outcome import Outcome, Play, Scale
 from tests.faults.scenarios import (
     NO_QUERY,
     READ,
+    READ_SLOWLY,
     WRITE,
     down,
     random_faults,
@@ -26,6 +29,7 @@ from tests.faults.scenarios import (
     terminations_under_writes,
 )
 from tests.faults.stage import OURS, Stage
+from tests.http import get
 
 # FAULT_SEED repeats the random faults of a run that failed; its notes name the seed.
 SEED = int(os.environ.get("FAULT_SEED") or random.randrange(1_000_000))
@@ -88,6 +92,22 @@ def test_silence_is_answered_and_gone_with_its_cause(network: Network, root: Pat
     require_sound(outcome, DONE, REFUSED)
     assert len(outcome.recoveries) == 2
     assert math.inf not in outcome.recoveries
+
+
+def test_silence_leaves_the_other_workers_to_pages_without_a_query(network: Network, root: Path) -> None:
+    answers: list[int] = []
+    with Stage(root, DRIVER, network) as stage, stage.site(OURS, 2) as apache:
+        page = f"{READ_SLOWLY}?seconds=0.5"
+        visitor = threading.Thread(target=lambda: answers.append(get(apache.port, page).status))
+        visitor.start()
+        wait_for(lambda: stage.faults.busy() > 0)
+        network.down()
+        for _ in range(50):
+            assert get(apache.port, NO_QUERY).status == 200
+        assert answers == []
+        visitor.join()
+        network.up()
+    assert answers == [503]
 
 
 def test_random_faults_lose_and_double_no_write(play: Play) -> None:
