@@ -130,10 +130,11 @@ def _django_wrappers() -> list[Any]:
     db = _django_db()
     if db is None:
         return []
-    return [db.connections[alias] for alias in db.connections if _is_ours(db, alias)]
+    return [db.connections[alias] for alias in db.connections if is_ours(db, alias)]
 
 
-def _is_ours(db: Any, alias: str) -> bool:
+def is_ours(db: Any, alias: str) -> bool:
+    """Whether the alias's ENGINE is one of this package or a subclass; *db* is ``django.db``."""
     try:
         backend = db.utils.load_backend(db.connections.settings[alias]["ENGINE"])
     except Exception as error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from django import db
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
-from django.db.utils import load_backend
 
 from wsgi_persist.backends.options import policy_of
+from wsgi_persist.lifecycle import is_ours
 from wsgi_persist.policy import Policy
 
 
@@ -53,17 +54,7 @@ class Alias(NamedTuple):
 
 
 def ours() -> list[Alias]:
-    found = [Alias(name, connections.settings[name]) for name in connections]
-    return [alias for alias in found if _is_ours(alias.settings["ENGINE"])]
-
-
-def _is_ours(engine: str) -> bool:
-    try:
-        backend = load_backend(engine)
-    except Exception:
-        # A stranger's broken backend is Django's to report.
-        return False
-    return hasattr(backend.DatabaseWrapper, "persist_policy")
+    return [Alias(name, connections.settings[name]) for name in connections if is_ours(db, name)]
 
 
 def driver_module() -> str:
