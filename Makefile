@@ -16,15 +16,17 @@ test:  ## unit, integration and Apache tests on both drivers, with coverage
 	@python=$$($(ENVIRONMENT) test uwsgi apache) && export PYTHONPATH=. && \
 	echo "--> everything on psycopg 3" && \
 	SITE_DRIVER=psycopg "$$python" -W error -m pytest --cov --cov-report= && \
-	echo "--> integration and Apache on psycopg2, with the machine's PostgreSQL if it has one" && \
-	SITE_DRIVER=psycopg2 PG=machine "$$python" -W error -m pytest --cov --cov-append tests/integration tests/apache
+	echo "--> what a driver has a part in on psycopg2, with the machine's PostgreSQL if it has one" && \
+	SITE_DRIVER=psycopg2 PG=machine "$$python" -W error -m pytest --cov --cov-append \
+	    tests/integration tests/apache/test_workers.py tests/apache/test_ends.py tests/apache/test_killed.py \
+	    tests/faults/test_scenarios.py
 
 django-suite:  ## Django's own test suite on our backend beside the stock one, on both drivers
 	@python=$$($(ENVIRONMENT) test) && export PYTHONPATH=. && \
 	"$$python" -m tests.django_suite --driver psycopg2 && \
 	"$$python" -m tests.django_suite --driver psycopg
 
-lint:  ## style, types, direction of imports, Apache syntax
+lint: docs  ## style, types, direction of imports, Apache syntax, the manual without a warning
 	@python=$$($(ENVIRONMENT) test lint apache) && \
 	"$$python" -m ruff check . && \
 	"$$python" -m mypy && \
