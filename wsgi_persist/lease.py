@@ -64,6 +64,8 @@ class Lease:
         except Exception as error:
             if not survives_commit(self, self._scope, self.pin, error):
                 raise
+        if self.pin.session is not None:
+            self.pin.session.complete()
 
     def quietly_roll_back(self) -> None:
         """The exception under way matters more than that its transaction is gone with the connection."""

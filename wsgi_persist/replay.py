@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from wsgi_persist.current import current
 from wsgi_persist.drivers.errors import first_line
-from wsgi_persist.effects import Kind, Leaves
+from wsgi_persist.effects import UNMARK, Kind, Leaves
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.scope import Scope
 from wsgi_persist.session import Session, Standing
@@ -56,8 +56,8 @@ def recovers(owner: Owner, scope: Scope, pin: PinnedConnection, sent: Sent, erro
         return False
     session = pin.session
     assert session is not None
-    in_flight = sent.autocommit and sent.standing is not Standing.BUSY
-    unknown = in_flight and session.kind_of(sent.query) is not Kind.READ
+    in_flight = sent.autocommit and sent.standing in (Standing.FRESH, Standing.MARKED)
+    unknown = _may_be_done(session, sent, in_flight)
     # What a transaction did that had not ended is undone by the server.
     session.wrote = False
     why_not = _refusal(scope, pin, sent)
@@ -93,6 +93,15 @@ def survives_commit(owner: Owner, scope: Scope, pin: PinnedConnection, error: Ex
     return True
 
 
+def _may_be_done(session: Session, sent: Sent, in_flight: bool) -> bool:
+    """Whether something may have been carried out for good with this statement, and nobody knows."""
+    verdict = session.verdict_on(sent.query)
+    if in_flight:
+        return verdict.kind is not Kind.READ
+    # Its text may be a COMMIT, or hold one.
+    return session.wrote and verdict.kind is Kind.OTHER and verdict is not UNMARK
+
+
 def _log(scope: Scope, pin: PinnedConnection, what: str, error: Exception) -> None:
     logger.warning(
         "pin %r: lost backend %d in %s, %s: %s", pin.name, pin.backend, scope, what, first_line(error)
@@ -109,13 +118,15 @@ def _refusal(scope: Scope, pin: PinnedConnection, sent: Sent) -> str | None:
         return "inside no_replay()"
     if sent.standing is Standing.BUSY:
         return "its transaction had begun"
+    if sent.standing is Standing.GONE:
+        return "its connection was lost before"
     if not _is_fresh(session, sent):
         return "the session had state of its own"
     if getattr(sent.cursor, "name", None):
         return "it has a server-side cursor"
     if not sent.left:
         return "it was, several times"
-    kind = session.kind_of(sent.query)
+    kind = session.verdict_on(sent.query).kind
     if kind is Kind.OTHER:
         return "it is not a single statement that is understood"
     if sent.autocommit and kind is not Kind.READ:

@@ -9,9 +9,9 @@ from typing import Any
 
 from wsgi_persist.catalogue import learn
 from wsgi_persist.cursors import Ears, telling
-from wsgi_persist.drivers import ACTIVE, IDLE, Driver
+from wsgi_persist.drivers import ACTIVE, IDLE, UNKNOWN, Driver
 from wsgi_persist.drivers.errors import first_line, sqlstate
-from wsgi_persist.effects import MARK, UNMARK, Kind, Leaves
+from wsgi_persist.effects import MARK, ONCE, UNMARK, Kind, Leaves, Verdict
 from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.policy import Policy
 
@@ -30,7 +30,8 @@ class Standing(enum.Enum):
 
     FRESH = "idle, and no different from a new one"
     MARKED = "idle, with state of its own"
-    BUSY = "inside a transaction, or gone"
+    BUSY = "inside a transaction"
+    GONE = "not known: its connection is lost"
 
 
 # Texts that were reported, so that the log names each once.
@@ -60,7 +61,7 @@ class Session:
         self._clock = clock
         self._autocommit = connection.autocommit
         self._held: list[Any] = []
-        self._told: tuple[Any, Kind] = (None, Kind.OTHER)
+        self._told: tuple[Any, Verdict] = (None, ONCE)
         self.complaint: LeakedStateError | None = None
         self.wrote = False
         self.completed = False
@@ -86,11 +87,13 @@ class Session:
 
     def standing(self) -> Standing:
         """Asked before each statement that might have to be sent again."""
-        if self._driver.status(self._connection) != IDLE:
+        status = self._driver.status(self._connection)
+        if status != IDLE and status != UNKNOWN:
             return Standing.BUSY
         if self.wrote:
-            self.wrote = False
-            self.completed = True
+            self.complete()
+        if status == UNKNOWN:
+            return Standing.GONE
         if self.leaves is Leaves.NOTHING and not self._held:
             return Standing.FRESH
         return Standing.MARKED
@@ -99,18 +102,24 @@ class Session:
         """Whether the driver's own object is as it was when the connection was new."""
         return self._driver.attributes(self._connection) == self._attributes
 
-    def kind_of(self, query: Any) -> Kind:
-        """Of the statement that was sent last."""
+    def complete(self) -> None:
+        """No transaction is under way: no loss undoes what was sent up to now."""
+        self.wrote, self.completed = False, self.completed or self.wrote
+
+    def verdict_on(self, query: Any) -> Verdict:
+        """On the statement that was sent last."""
         if not self._policy.watches:
-            return Kind.OTHER
-        told, kind = self._told
-        return kind if told is query else self._classify(query).kind
+            return ONCE
+        told, verdict = self._told
+        return verdict if told is query else self._classify(query)
 
     def tell(self, query: Any) -> None:
         """A statement is about to be sent."""
         text = self._driver.text_of(query, self._connection)
         verdict = self._classify(text)
-        self._told = query, verdict.kind
+        self._told = query, verdict
+        if self._driver.status(self._connection) in (IDLE, UNKNOWN):
+            self.complete()  # not every statement's standing is asked for
         if not (verdict.kind is Kind.READ or verdict is MARK or verdict is UNMARK):
             self.wrote = True
         if verdict.leaves is not Leaves.NOTHING:

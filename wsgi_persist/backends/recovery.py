@@ -93,3 +93,5 @@ class RecoveryMixin(Base):
             scope, pin = current(), self._pin
             if scope is None or pin is None or not survives_commit(self, scope, pin, error):
                 raise
+        if (session := self.pinned_session()) is not None:
+            session.complete()

@@ -1,0 +1,103 @@
+"""That a write is remembered however it was sent: it is not done twice, nor is its loss called success."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from webtest import TestApp
+
+from tests.integration.test_answers import LosesOnce, answer, kill, query, repeating
+from tests.integration.test_replay import counting, visit
+from tests.site.extra import extra_view
+
+__all__ = ["answer", "counting", "kill", "repeating", "visit"]
+
+ONCE = "INSERT INTO entry (note) VALUES ('once')"
+MANY = "UPDATE entry SET note = note WHERE note = %s", [["a"], ["b"]]
+
+
+@pytest.fixture
+def runs_once(repeating: TestApp, notes: Any) -> Callable[..., None]:
+    """Asserts that a view which writes, and loses its connection, is not run again."""
+
+    def runs_once(view: Callable[[Any], Any]) -> None:
+        runs: list[Any] = []
+
+        def counted(request: Any) -> Any:
+            runs.append(request)
+            return view(request)
+
+        with extra_view(counted):
+            assert "Retry-After" not in repeating.get("/extra/", status=503).headers
+        assert (len(runs), notes()) == (1, ["once"])
+
+    return runs_once
+
+
+def test_transaction_after_a_commit_may_begin_with_executemany(runs_once: Any, kill: Any) -> None:
+    def view(request: Any) -> None:
+        from django.db import connection, transaction
+
+        with transaction.atomic():
+            query(ONCE)
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.executemany(*MANY)
+            kill()
+            query("SELECT 1")
+
+    runs_once(view)
+
+
+def test_transaction_after_a_commit_may_begin_in_the_driver(runs_once: Any, kill: Any) -> None:
+    def view(request: Any) -> None:
+        from django.db import connection, transaction
+
+        with transaction.atomic():
+            query(ONCE)
+        with transaction.atomic():
+            with connection.connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            kill()
+            query("SELECT 1")
+
+    runs_once(view)
+
+
+def test_write_before_a_loss_that_was_caught(runs_once: Any, kill: Any) -> None:
+    def view(request: Any) -> None:
+        from django.db import Error, connection
+
+        with connection.cursor() as cursor:
+            cursor.execute(ONCE)
+            kill()
+            with pytest.raises(Error):
+                cursor.executemany(*MANY)
+            cursor.execute("SELECT 1")
+
+    runs_once(view)
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "END", "SELECT 1; COMMIT"])
+def test_commit_as_text_is_of_unknown_fate(end: str, answer: Any, kill: Any) -> None:
+    def work() -> None:
+        query("BEGIN")
+        query(ONCE)
+        kill()
+        query(end)
+
+    assert "Retry-After" not in answer(work, 503, method="POST").headers
+
+
+@pytest.mark.parametrize("end", ["ROLLBACK", "RELEASE SAVEPOINT a", "ROLLBACK TO SAVEPOINT a"])
+def test_what_commits_nothing_is_of_known_fate(end: str, answer: Any, kill: Any) -> None:
+    def work() -> None:
+        query("BEGIN")
+        query(ONCE)
+        query("SAVEPOINT a")
+        kill()
+        query(end)
+
+    assert "Retry-After" in answer(work, 503, method="POST").headers
