@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import StringIO
 from typing import Any
 
 import pytest
 from webtest import TestApp
 
-from tests.integration.test_answers import LosesOnce, answer, kill, query, repeating
+from tests.conftest import DRIVER
+from tests.integration.test_answers import answer, kill, query, repeating
 from tests.integration.test_replay import counting, visit
 from tests.site.extra import extra_view
 
@@ -101,3 +103,43 @@ def test_what_commits_nothing_is_of_known_fate(end: str, answer: Any, kill: Any)
         query(end)
 
     assert "Retry-After" in answer(work, 503, method="POST").headers
+
+
+def copy_expert(cursor: Any) -> None:
+    cursor.copy_expert("COPY entry (note) FROM STDIN", StringIO("once\n"))
+
+
+def copy_from(cursor: Any) -> None:
+    cursor.copy_from(StringIO("once\n"), "entry", columns=["note"])
+
+
+def large_object(cursor: Any) -> None:
+    cursor.connection.lobject(0, "wb").write(b"once")
+
+
+def copy(cursor: Any) -> None:
+    with cursor.copy("COPY entry (note) FROM STDIN") as entries:
+        entries.write("once\n")
+
+
+def stream(cursor: Any) -> None:
+    list(cursor.stream(f"{ONCE} RETURNING id"))
+
+
+BY_DRIVER = {"psycopg2": [copy_expert, copy_from, large_object], "psycopg": [copy, stream]}
+
+
+@pytest.mark.parametrize("write", BY_DRIVER[DRIVER])
+def test_commit_of_what_the_driver_has_a_method_for_is_not_done(write: Any, visit: Any, kill: Any) -> None:
+    def work() -> list[str]:
+        from django.db import Error, connection, transaction
+
+        done: list[str] = []
+        with pytest.raises(Error), transaction.atomic():
+            transaction.on_commit(lambda: done.append("hook"))
+            with connection.cursor() as cursor:
+                write(cursor)
+            kill()
+        return done
+
+    assert visit(work) == []

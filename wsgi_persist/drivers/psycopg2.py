@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_persist.cursors import Ears, telling
+from wsgi_persist.cursors import Ears, Tell, telling
 from wsgi_persist.drivers.base import IDLE, Common
 from wsgi_persist.drivers.errors import FAREWELLS
 from wsgi_persist.drivers.waiting import deadline
@@ -56,8 +56,8 @@ class Psycopg2(Common):
     def watch(self, connection: Any, ears: Ears, registered: Callable[[], None]) -> None:
         base = connection.cursor_factory or _extensions().cursor
         connection.cursor_factory = telling(base, ears)
-        if hasattr(connection, "watch_factories"):
-            connection.watch_factories(lambda given: telling(given, ears))
+        if hasattr(connection, "be_watched"):
+            connection.be_watched(lambda given: telling(given, ears), ears.tell)
 
     def attributes(self, connection: Any) -> tuple[Any, ...]:
         return (
@@ -80,13 +80,20 @@ def _extensions() -> Any:
 
 
 def watchable(base: type | None) -> type:
-    """A connection class whose cursors are watched also where the application names their class."""
+    """A connection class that is watched also where the application names its cursors' class, and where
+    it writes large objects, for which psycopg2 has methods."""
 
     class Connection(base or _extensions().connection):  # type: ignore[misc]
         _watched: Callable[[type], type] | None = None
+        _tell: Tell | None = None
 
-        def watch_factories(self, watched: Callable[[type], type]) -> None:
-            self._watched = functools.cache(watched)
+        def be_watched(self, watched: Callable[[type], type], tell: Tell) -> None:
+            self._watched, self._tell = functools.cache(watched), tell
+
+        def lobject(self, *args: Any, **kwargs: Any) -> Any:
+            if self._tell is not None:
+                self._tell("SELECT lo_open()")
+            return super().lobject(*args, **kwargs)
 
         def cursor(self, name: str | None = None, cursor_factory: Any = None, **options: Any) -> Any:
             if cursor_factory is None:
