@@ -82,9 +82,11 @@ def survives_commit(owner: Owner, scope: Scope, pin: PinnedConnection, error: Ex
         return False
     session = pin.session
     assert session is not None
-    if session.wrote or session.leaves is not Leaves.NOTHING or pin.policy.replay == "off":
+    wrote = session.wrote or scope.no_replay > 0
+    changed = session.leaves is not Leaves.NOTHING or not session.is_unchanged()
+    if wrote or changed or pin.policy.replay == "off":
         _log(scope, pin, "its COMMIT is not sent again", error)
-        scope.lost(pin.policy, unknown=session.wrote)
+        scope.lost(pin.policy, unknown=wrote)
         session.wrote = False
         pin.lose()
         return False
@@ -154,3 +156,4 @@ def no_replay() -> Iterator[None]:
         yield
     finally:
         scope.no_replay -= 1
+        scope.suspect()  # a COMMIT may be still to come

@@ -143,6 +143,12 @@ class Scope:
         """Whether the present request may have completed anything but reads."""
         return self.wrote or any(pin.has_written() for pin, _ in self._leased)
 
+    def suspect(self) -> None:
+        """What was sent may have written, whatever its text says."""
+        for pin, _ in self._leased:
+            if pin.session is not None:
+                pin.session.wrote = True
+
     def close_idle(self, key: Hashable, serial: int, reason: str) -> None:
         """Close the connection *serial* of a pin, unless a request of another thread is inside."""
         ours = self.owner == get_ident()

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from webtest import TestApp
 
-from tests.conftest import DRIVER
+from tests.conftest import DRIVER, Server
 from tests.integration.test_answers import answer, kill, query, repeating
 from tests.integration.test_replay import counting, visit
 from tests.site.extra import extra_view
+from wsgi_persist import no_replay
 
 __all__ = ["answer", "counting", "kill", "repeating", "visit"]
 
@@ -143,3 +144,42 @@ def test_commit_of_what_the_driver_has_a_method_for_is_not_done(write: Any, visi
         return done
 
     assert visit(work) == []
+
+
+@pytest.mark.parametrize("order", ["block inside", "block outside"])
+def test_commit_of_what_no_replay_warned_of_is_not_done(
+    order: str, visit: Any, kill: Any, server: Server
+) -> None:
+    server("CREATE OR REPLACE VIEW hidden AS SELECT charge()")
+
+    def work() -> list[str]:
+        from django.db import Error, transaction
+
+        done: list[str] = []
+        around, within = [transaction.atomic(), no_replay()][:: 1 if order == "block inside" else -1]
+        with pytest.raises(Error), around:
+            with within:
+                transaction.on_commit(lambda: done.append("hook"))
+                query("SELECT * FROM hidden")
+                if order == "block outside":
+                    kill()
+            if order == "block inside":
+                kill()
+        return done
+
+    assert visit(work) == []
+
+
+def test_commit_in_a_session_that_was_changed_is_told(visit: Any, kill: Any) -> None:
+    """The next transaction would be of another isolation level."""
+
+    def work() -> None:
+        from django.db import Error, connection, transaction
+
+        query("SELECT 1")
+        connection.connection.isolation_level = 4
+        with pytest.raises(Error), transaction.atomic():
+            query("SELECT 1")
+            kill()
+
+    visit(work)
