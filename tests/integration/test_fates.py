@@ -183,3 +183,32 @@ def test_commit_in_a_session_that_was_changed_is_told(visit: Any, kill: Any) -> 
             kill()
 
     visit(work)
+
+
+@pytest.mark.parametrize("how", ["done", "unknown"])
+def test_write_of_a_request_within_the_request(
+    how: str, repeating: TestApp, kill: Any, notes: Any, server: Server
+) -> None:
+    runs: list[str] = []
+
+    def view(request: Any) -> Any:
+        from django.db import transaction
+        from django.http import HttpResponse
+
+        runs.append(request.GET["is"])
+        if runs[-1] == "inner":
+            query("SELECT 1")
+            if how == "unknown":
+                kill()
+            query(ONCE)
+            return HttpResponse("written")
+        repeating.get("/extra/?is=inner", status="*")
+        with transaction.atomic():
+            query("SELECT 1")
+            kill()
+            query("SELECT 1")
+
+    with extra_view(view):
+        repeating.get("/extra/?is=outer", status=503)
+    assert runs == ["outer", "inner"]
+    assert notes() == (["once"] if how == "done" else [])
