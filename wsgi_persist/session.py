@@ -64,7 +64,7 @@ class Session:
         self._told: tuple[Any, Verdict] = (None, ONCE)
         self.complaint: LeakedStateError | None = None
         self.wrote = False
-        self.completed = False
+        self.completed = not policy.watches  # nobody knows, so it may have
         self.evict: str | None = None
         self.settle()
         if policy.watches:
@@ -99,8 +99,8 @@ class Session:
         return Standing.MARKED
 
     def is_unchanged(self) -> bool:
-        """Whether the driver's own object is as it was when the connection was new."""
-        return self._driver.attributes(self._connection) == self._attributes
+        """Whether the driver's own object is known to be as it was when the connection was new."""
+        return self._policy.watches and self._driver.attributes(self._connection) == self._attributes
 
     def complete(self) -> None:
         """No transaction is under way: no loss undoes what was sent up to now."""
@@ -145,7 +145,7 @@ class Session:
         :param since: when it came in.
         """
         self.complaint = None
-        self.wrote = self.completed = False
+        self.wrote, self.completed = False, not self._policy.watches
         if self._driver.is_closed(self._connection):
             return "lost during a request"
         status = self._driver.status(self._connection)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import StringIO
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.conftest import DRIVER, Server
 from tests.integration.test_answers import answer, kill, query, repeating
 from tests.integration.test_replay import counting, visit
 from tests.site.extra import extra_view
-from wsgi_persist import no_replay
+from wsgi_persist import Policy, no_replay, registry
 
 __all__ = ["answer", "counting", "kill", "repeating", "visit"]
 
@@ -212,3 +212,46 @@ def test_write_of_a_request_within_the_request(
         repeating.get("/extra/?is=outer", status=503)
     assert runs == ["outer", "inner"]
     assert notes() == (["once"] if how == "done" else [])
+
+
+@pytest.fixture
+def careless(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Has the default alias neither send statements again nor reset its session."""
+
+    def careless(**given: Any) -> None:
+        from django.db import connection
+
+        monkeypatch.setattr(connection, "persist_policy", Policy(replay="off", reset="never", **given))
+        registry.process_scope().pins.pop("default", None)
+
+    yield careless
+    if (pin := registry.process_scope().pins.pop("default", None)) is not None:
+        pin.stop()
+
+
+def test_write_without_replay_and_reset(careless: Any, runs_once: Any, kill: Any) -> None:
+    def view(request: Any) -> None:
+        from django.db import transaction
+
+        query(ONCE)
+        with transaction.atomic():
+            query("SELECT 1")
+            kill()
+            query("SELECT 1")
+
+    careless(replay_requests=True)
+    runs_once(view)
+
+
+def test_loss_where_nothing_is_watched(careless: Any, visit: Any, answer: Any, kill: Any) -> None:
+    def work() -> None:
+        from django.db import OperationalError
+
+        query("SELECT 1")
+        kill()
+        with pytest.raises(OperationalError):
+            query("SELECT 1")
+
+    careless()
+    visit(work)
+    assert "Retry-After" not in answer(lambda: (work(), query("SELECT 1")), 503).headers
