@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from wsgi_persist.current import current
+from wsgi_persist.drivers import driver_of
 from wsgi_persist.drivers.errors import first_line
 from wsgi_persist.effects import UNMARK, Kind, Leaves
 from wsgi_persist.pin import PinnedConnection
@@ -71,6 +72,14 @@ def recovers(owner: Owner, scope: Scope, pin: PinnedConnection, sent: Sent, erro
     else:
         pin.lose()
     return False
+
+
+def was_replaced(old: Any, new: Any) -> bool:
+    """Whether a cursor's connection is the one that was lost before, so that its statement was never sent.
+
+    Not told by identity: tracing tools hand out proxies of the one and of the other.
+    """
+    return driver_of(old).is_closed(old) and not driver_of(new).is_closed(new)
 
 
 def survives_commit(owner: Owner, scope: Scope, pin: PinnedConnection, error: Exception) -> bool:

@@ -206,7 +206,7 @@ def test_write_of_a_request_within_the_request(
         with transaction.atomic():
             query("SELECT 1")
             kill()
-            query("SELECT 1")
+            return query("SELECT 1")
 
     with extra_view(view):
         repeating.get("/extra/?is=outer", status=503)

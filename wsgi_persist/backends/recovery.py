@@ -8,7 +8,7 @@ from wsgi_persist.backends.cursors import Replaying, ReplayingDebug
 from wsgi_persist.backends.transaction import state_of
 from wsgi_persist.current import current
 from wsgi_persist.pin import PinnedConnection
-from wsgi_persist.replay import Sent, recovers, survives_commit
+from wsgi_persist.replay import Sent, recovers, survives_commit, was_replaced
 from wsgi_persist.session import Session, Standing
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class RecoveryMixin(Base):
         scope, pin = current(), self._pin
         if scope is None or pin is None:
             return False
-        if cursor.cursor.connection is self.connection:
+        if not was_replaced(cursor.cursor.connection, self.connection):
             errors_occurred = self.errors_occurred
             sent = Sent(query, standing, self.connection.autocommit, cursor.cursor, left)
             if not recovers(self, scope, pin, sent, error):
