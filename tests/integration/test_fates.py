@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from io import StringIO
 from typing import Any
@@ -255,3 +256,52 @@ def test_loss_where_nothing_is_watched(careless: Any, visit: Any, answer: Any, k
     careless()
     visit(work)
     assert "Retry-After" not in answer(lambda: (work(), query("SELECT 1")), 503).headers
+
+
+# What is rolled back stays rolled back.
+
+
+def test_transaction_by_hand_does_not_go_on_after_an_outage(
+    visit: Any, kill: Any, notes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> None:
+        from django.db import Error, connection, connections, transaction
+
+        query("SELECT 1")
+        transaction.set_autocommit(False)
+        kill()
+        with monkeypatch.context() as outage:
+            outage.setattr(connection, "persist_policy", Policy(reconnect_deadline=0))
+            outage.setattr(type(connections["default"]), "get_new_connection", refuse)
+            with pytest.raises(Error):
+                query("INSERT INTO entry (note) VALUES ('first')")
+        opening._outages.pop("default")
+        for _ in range(2):
+            with pytest.raises(Error):
+                query("INSERT INTO entry (note) VALUES ('second')")
+        with pytest.raises(Error):
+            transaction.rollback()
+
+    from wsgi_persist.backends import opening
+
+    visit(work)
+    assert notes() == []
+
+
+def refuse(*args: Any) -> None:
+    raise importlib.import_module(DRIVER).OperationalError("connection refused")
+
+
+def test_autocommit_that_was_switched_off_past_django(visit: Any, kill: Any, notes: Any) -> None:
+    def work() -> None:
+        from django.db import Error, connection
+
+        query("SELECT 1")
+        connection.connection.autocommit = False
+        kill()
+        for _ in range(2):
+            with pytest.raises(Error):
+                query("INSERT INTO entry (note) VALUES ('rolled back')")
+
+    visit(work)
+    assert notes() == []

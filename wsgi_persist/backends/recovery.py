@@ -39,6 +39,8 @@ class RecoveryMixin(Base):
             return False
         if not was_replaced(cursor.cursor.connection, self.connection):
             errors_occurred = self.errors_occurred
+            if self.connection.autocommit is not self.autocommit and standing is Standing.FRESH:
+                standing = Standing.MARKED  # by the application, past Django
             sent = Sent(query, standing, self.connection.autocommit, cursor.cursor, left)
             if not recovers(self, scope, pin, sent, error):
                 return False
