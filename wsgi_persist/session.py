@@ -94,6 +94,9 @@ class Session:
             self.complete()
         if status == UNKNOWN:
             return Standing.GONE
+        if self._held:
+            # A transaction's end closes all that are not withheld, and they do not know it.
+            self._held[:] = [cursor for cursor in self._held if cursor.withhold and not cursor.closed]
         if self.leaves is Leaves.NOTHING and not self._held:
             return Standing.FRESH
         return Standing.MARKED
