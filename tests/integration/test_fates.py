@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import StringIO
 from typing import Any
 
@@ -302,6 +303,25 @@ def test_autocommit_that_was_switched_off_past_django(visit: Any, kill: Any, not
         for _ in range(2):
             with pytest.raises(Error):
                 query("INSERT INTO entry (note) VALUES ('rolled back')")
+
+    visit(work)
+    assert notes() == []
+
+
+def test_transaction_of_the_driver_does_not_go_on_outside_of_it(visit: Any, kill: Any, notes: Any) -> None:
+    def work() -> None:
+        from django.db import Error, connection
+
+        query("SELECT 1")
+        raw = connection.connection
+        with (
+            suppress(Exception),  # psycopg2 tells at the end of the block, too
+            raw if DRIVER == "psycopg2" else raw.transaction(),
+        ):
+            kill()
+            for sql in ["SELECT 1", "INSERT INTO entry (note) VALUES ('rolled back')"]:
+                with suppress(Error):
+                    query(sql)
 
     visit(work)
     assert notes() == []

@@ -68,6 +68,7 @@ class Psycopg2(Common):
             connection.encoding,
             len(connection.string_types),
             len(connection.binary_types),
+            getattr(connection, "entered", False),
         )
 
     def forget_prepared(self, connection: Any) -> None:
@@ -81,14 +82,26 @@ def _extensions() -> Any:
 
 def watchable(base: type | None) -> type:
     """A connection class that is watched also where the application names its cursors' class, and where
-    it writes large objects, for which psycopg2 has methods."""
+    it writes large objects, for which psycopg2 has methods.
+
+    :ivar entered: whether ``with connection`` is open: it sends its BEGIN with its first statement only.
+    """
 
     class Connection(base or _extensions().connection):  # type: ignore[misc]
         _watched: Callable[[type], type] | None = None
         _tell: Tell | None = None
+        entered = False
 
         def be_watched(self, watched: Callable[[type], type], tell: Tell) -> None:
             self._watched, self._tell = functools.cache(watched), tell
+
+        def __enter__(self) -> Any:
+            self.entered = True
+            return super().__enter__()
+
+        def __exit__(self, *exc: Any) -> None:
+            self.entered = False
+            super().__exit__(*exc)
 
         def lobject(self, *args: Any, **kwargs: Any) -> Any:
             if self._tell is not None:
