@@ -308,3 +308,17 @@ def test_answer_keeps_no_frame_of_the_application(monkeypatch: pytest.MonkeyPatc
         assert seen[0]() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("policies", [(AGAIN, POLICY), (POLICY, AGAIN)])
+def test_every_database_that_was_lost_has_to_allow_it(policies: tuple[Policy, Policy]) -> None:
+    runs = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        runs.append(environ)
+        for policy in policies:
+            lose(policy=policy)
+        raise LOSS
+
+    client(app, AGAIN).get("/page/", status=503)
+    assert len(runs) == 1
