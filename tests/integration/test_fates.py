@@ -325,3 +325,30 @@ def test_transaction_of_the_driver_does_not_go_on_outside_of_it(visit: Any, kill
 
     visit(work)
     assert notes() == []
+
+
+def test_block_does_not_go_on_when_its_connection_could_not_be_let_go(
+    visit: Any, kill: Any, notes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a subclass's close(), for instance, or a timeout that the server injected."""
+
+    def work() -> None:
+        from django.db import Error, connections, transaction
+
+        query("SELECT 1")
+        with pytest.raises(Error), transaction.atomic():
+            kill()
+            with monkeypatch.context() as broken:
+                broken.setattr(connections["default"], "detach", detach)
+                with pytest.raises(KeyError):
+                    query(ONCE)
+            query(ONCE)
+
+    def detach() -> None:
+        from django.db import connections
+
+        type(connections["default"]).detach(connections["default"])
+        raise KeyError
+
+    visit(work)
+    assert notes() == []

@@ -53,9 +53,9 @@ class RecoveryMixin(Base):
         """Put a new connection in the place of the lost one, inside whatever transaction this is."""
         assert self._pin is not None
         lost, autocommit, state = self.connection, self.autocommit, state_of(self)
-        self._pin.drop("lost during a request")
-        self.detach()
         try:
+            self._pin.drop("lost during a request")
+            self.detach()
             with self.wrap_database_errors:
                 self.connect()
             if autocommit is not self.autocommit:
