@@ -115,7 +115,8 @@ class Server:
 
     def sleeping(self) -> int:
         """How many sessions of the site run pg_sleep()."""
-        sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s AND application_name <> 'observer'"
+        sql = """SELECT count(*) FROM pg_stat_activity
+                 WHERE query LIKE %s AND state = 'active' AND application_name <> 'observer'"""
         return int(self(sql, "%pg_sleep%")[0][0])
 
     def terminate(self, pid: int) -> None:

@@ -33,30 +33,35 @@ def may_run_twice(environ: Mapping[str, Any]) -> bool:
 class Answer:
     """Stands between the application's ``start_response`` and the server's.
 
+    :ivar begun: whether the server has a part of it already.
     :ivar trouble: why a 503 replaces what the application answered, if it does.
     :ivar may_repeat: whether the whole request may be run again instead.
     """
 
-    __slots__ = ("_boundary", "_environ", "_error", "_start", "_wrote", "trouble")
+    __slots__ = ("_boundary", "_environ", "_error", "_start", "_wrote", "begun", "trouble")
 
     def __init__(self, start: StartResponse, boundary: Boundary, environ: Mapping[str, Any]) -> None:
         self._start = start
         self._boundary = boundary
         self._environ = environ
         self._wrote = False
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
+        self.begun = False
         self.trouble: Trouble | None = None
 
     def start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         """The application's ``start_response``."""
-        if status.startswith("500") and self._is_ours():
+        if status.startswith("500") and not self.begun and self._is_ours():
+            self._error = exc_info[0][1] if exc_info and exc_info[0] else None
             return _throw_away
         return self._start(status, headers, *exc_info)
 
     def replaces(self, error: Exception) -> bool:
         """Whether a 503 is the answer to this exception of the application."""
+        if not (comes_from_loss(error) and self._is_ours()):
+            return False
         self._error = error
-        return comes_from_loss(error) and self._is_ours()
+        return True
 
     @property
     def may_repeat(self) -> bool:
@@ -73,7 +78,7 @@ class Answer:
             text = TRY_AGAIN.format(self.trouble.retry_after)
         body = text.encode()
         headers += [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-        error = self._error
+        error, self._error = self._error, None  # kept, it would keep the request's frames
         # Where the application's own answer is on its way already, the server raises this.
         exc_info = [] if error is None else [(type(error), error, error.__traceback__)]
         self._start(STATUS, headers, *exc_info)  # type: ignore[arg-type]

@@ -41,6 +41,8 @@ def telling(base: type, ears: Ears) -> type:
         methods["execute"] = _telling_name(methods["execute"], ears.hold)
     if hasattr(base, "callproc"):
         methods["callproc"] = _telling_call(base.callproc, ears.tell)
+    if hasattr(base, "copy_from"):
+        methods["copy_from"] = _telling_copy(base.copy_from, ears.tell)
     return type(base.__name__, (base,), {**methods, "__module__": base.__module__, "tells": True})
 
 
@@ -74,6 +76,14 @@ def _telling_call(send: Callable[..., Any], tell: Callable[..., None]) -> Callab
     def method(self: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
         tell(f"SELECT {name}()")
         return send(self, name, *args, **kwargs)
+
+    return method
+
+
+def _telling_copy(send: Callable[..., Any], tell: Callable[..., None]) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        tell("COPY FROM STDIN")  # psycopg2 makes the text itself
+        return send(self, *args, **kwargs)
 
     return method
 

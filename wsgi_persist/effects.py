@@ -44,9 +44,20 @@ UNKNOWN = Verdict(Leaves.STATE, "unknown", Kind.OTHER)
 FUNCTION = Verdict(Leaves.STATE, "function", Kind.WRITE)
 TEMPORARY = Verdict(Leaves.STATE, "temporary", Kind.WRITE)
 SETTING = Verdict(Leaves.STATE, "SET", Kind.WRITE)
+RESETTING = Verdict(Leaves.STATE, "RESET", Kind.WRITE)
 CURSOR = Verdict(Leaves.STATE, "cursor", Kind.OTHER)
 # A new session has NULL there, one where it was ever named an empty string.
 CUSTOM = Verdict(Leaves.FOR_GOOD, "custom", Kind.WRITE)
+
+
+# What is only about the session, or marks a place in a transaction; beside anything else in one text
+# the verdict is another object.
+_WRITE_NOTHING = {id(verdict) for verdict in (MARK, UNMARK, SETTING, RESETTING, CUSTOM)}
+
+
+def writes(verdict: Verdict) -> bool:
+    """Whether something of it may be in the database when its transaction is over."""
+    return verdict.kind is not Kind.READ and id(verdict) not in _WRITE_NOTHING
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

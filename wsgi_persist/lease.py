@@ -10,7 +10,7 @@ from wsgi_persist.drivers import IDLE, IN_ERROR, driver_of, quietly_close
 from wsgi_persist.errors import TransactionError
 from wsgi_persist.outage import Outage
 from wsgi_persist.pin import PinnedConnection
-from wsgi_persist.replay import MOST, Sent, recovers, survives_commit
+from wsgi_persist.replay import MOST, Sent, recovers, survives_commit, was_replaced
 from wsgi_persist.scope import Scope
 from wsgi_persist.session import Standing
 from wsgi_persist.state import State
@@ -64,6 +64,8 @@ class Lease:
         except Exception as error:
             if not survives_commit(self, self._scope, self.pin, error):
                 raise
+        if self.pin.session is not None:
+            self.pin.session.complete()
 
     def quietly_roll_back(self) -> None:
         """The exception under way matters more than that its transaction is gone with the connection."""
@@ -85,9 +87,10 @@ class Lease:
     def recovers(self, cursor: Any, query: Any, standing: Standing, error: Exception, left: int) -> bool:
         """Whether the statement is to be sent again, by a cursor of the present connection."""
         connection = self.pin.connection
-        if connection is None or cursor.connection is not connection:
-            # Another cursor's statement has replaced the connection: this one was never sent.
-            return connection is not None
+        if connection is None:
+            return False
+        if was_replaced(cursor.connection, connection):
+            return True  # by another cursor's statement: this one was never sent
         sent = Sent(query, standing, connection.autocommit, cursor, left)
         return recovers(self, self._scope, self.pin, sent, error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import time
@@ -44,6 +45,7 @@ class Outage:
         self._since = 0.0
         self._next_try = 0.0
         self._trying = threading.Lock()
+        self._pid = os.getpid()
 
     def connect(self, attempt: Callable[[], T], scope: Scope, policy: Policy) -> T:
         """What *attempt* gives. Outside an outage it is repeated until the request has waited for
@@ -61,6 +63,8 @@ class Outage:
     def _connect(self, attempt: Callable[[], T], trouble: Trouble, deadline: float) -> T:
         if self._error is None:
             return self._insist(attempt, trouble, deadline)
+        if self._pid != os.getpid():
+            self._pid, self._trying = os.getpid(), threading.Lock()  # the parent's may be held for good
         if self._clock() < self._next_try or not self._trying.acquire(blocking=False):
             raise self._refusal()
         try:
@@ -73,7 +77,9 @@ class Outage:
         while True:
             began = self._clock()
             try:
-                return attempt()
+                found = attempt()
+                self._error = None  # another thread may have lost patience meanwhile
+                return found
             except Exception as error:
                 if not speaks_of_loss(error):
                     raise

@@ -140,8 +140,8 @@ class Policy:
 
     @property
     def watches(self) -> bool:
-        """Whether statements are watched: for what they leave, or for whether they may be sent again."""
-        return self.resets or self.replay == "safe"
+        """Whether statements are watched: for what they leave, or for whether all may be done again."""
+        return self.resets or self.replay == "safe" or self.replay_requests
 
     def attempt_timeout(self, waited: float, hosts: int = 1) -> int:
         """For one attempt to connect to one of the hosts: its part of what is left of the deadline.

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from wsgi_persist.current import current
+from wsgi_persist.drivers import driver_of
 from wsgi_persist.drivers.errors import first_line
-from wsgi_persist.effects import Kind, Leaves
+from wsgi_persist.effects import UNMARK, Kind, Leaves, writes
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.scope import Scope
 from wsgi_persist.session import Session, Standing
@@ -56,8 +57,8 @@ def recovers(owner: Owner, scope: Scope, pin: PinnedConnection, sent: Sent, erro
         return False
     session = pin.session
     assert session is not None
-    in_flight = sent.autocommit and sent.standing is not Standing.BUSY
-    unknown = in_flight and session.kind_of(sent.query) is not Kind.READ
+    in_flight = sent.autocommit and sent.standing in (Standing.FRESH, Standing.MARKED)
+    unknown = _may_be_done(session, sent, in_flight)
     # What a transaction did that had not ended is undone by the server.
     session.wrote = False
     why_not = _refusal(scope, pin, sent)
@@ -73,6 +74,14 @@ def recovers(owner: Owner, scope: Scope, pin: PinnedConnection, sent: Sent, erro
     return False
 
 
+def was_replaced(old: Any, new: Any) -> bool:
+    """Whether a cursor's connection is the one that was lost before, so that its statement was never sent.
+
+    Not told by identity: tracing tools hand out proxies of the one and of the other.
+    """
+    return driver_of(old).is_closed(old) and not driver_of(new).is_closed(new)
+
+
 def survives_commit(owner: Owner, scope: Scope, pin: PinnedConnection, error: Exception) -> bool:
     """Whether nothing was lost with a COMMIT but the connection, which is a new one then.
 
@@ -82,15 +91,26 @@ def survives_commit(owner: Owner, scope: Scope, pin: PinnedConnection, error: Ex
         return False
     session = pin.session
     assert session is not None
-    if session.wrote or session.leaves is not Leaves.NOTHING or pin.policy.replay == "off":
+    wrote = session.wrote or scope.no_replay > 0
+    changed = session.leaves is not Leaves.NOTHING or not session.is_unchanged()
+    if wrote or changed or pin.policy.replay == "off":
         _log(scope, pin, "its COMMIT is not sent again", error)
-        scope.lost(pin.policy, unknown=session.wrote)
+        scope.lost(pin.policy, unknown=wrote)
         session.wrote = False
         pin.lose()
         return False
     _log(scope, pin, "a COMMIT of nothing but reads", error)
     owner.replace_connection()
     return True
+
+
+def _may_be_done(session: Session, sent: Sent, in_flight: bool) -> bool:
+    """Whether something may have been carried out for good with this statement, and nobody knows."""
+    verdict = session.verdict_on(sent.query)
+    if in_flight:
+        return writes(verdict)
+    # Its text may be a COMMIT, or hold one.
+    return session.wrote and verdict.kind is Kind.OTHER and verdict is not UNMARK
 
 
 def _log(scope: Scope, pin: PinnedConnection, what: str, error: Exception) -> None:
@@ -109,13 +129,15 @@ def _refusal(scope: Scope, pin: PinnedConnection, sent: Sent) -> str | None:
         return "inside no_replay()"
     if sent.standing is Standing.BUSY:
         return "its transaction had begun"
+    if sent.standing is Standing.GONE:
+        return "its connection was lost before"
     if not _is_fresh(session, sent):
         return "the session had state of its own"
     if getattr(sent.cursor, "name", None):
         return "it has a server-side cursor"
     if not sent.left:
         return "it was, several times"
-    kind = session.kind_of(sent.query)
+    kind = session.verdict_on(sent.query).kind
     if kind is Kind.OTHER:
         return "it is not a single statement that is understood"
     if sent.autocommit and kind is not Kind.READ:
@@ -143,3 +165,4 @@ def no_replay() -> Iterator[None]:
         yield
     finally:
         scope.no_replay -= 1
+        scope.suspect()  # a COMMIT may be still to come

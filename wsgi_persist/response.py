@@ -15,13 +15,12 @@ if TYPE_CHECKING:
 class Response:
     """What the application returned; closing it closes that first, then ends the request."""
 
-    __slots__ = ("_answer", "_begun", "_boundary", "_iterator", "_result")
+    __slots__ = ("_answer", "_boundary", "_iterator", "_result")
 
     def __init__(self, result: Any, boundary: Boundary, answer: Answer) -> None:
         self._result = result
         self._boundary = boundary
         self._answer = answer
-        self._begun = False
         self._iterator: Iterator[bytes] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
@@ -30,7 +29,7 @@ class Response:
         return self
 
     def __next__(self) -> bytes:
-        if self._begun:
+        if self._answer.begun:
             return next(self._iterator)  # type: ignore[arg-type]
         return self._first()
 
@@ -40,10 +39,10 @@ class Response:
 
     def _first(self) -> bytes:
         """Until there is a piece of it, the server has sent nothing: an answer can still be replaced."""
-        self._begun = True
         try:
             piece = next(self._iterator)  # type: ignore[arg-type]
             if self._answer.trouble is None:
+                self._answer.begun = True
                 return piece
         except StopIteration:
             if self._answer.trouble is None:
@@ -51,6 +50,7 @@ class Response:
         except Exception as error:
             if not self._answer.replaces(error):
                 raise
+        self._answer.begun = True
         self._iterator = iter(self._answer.send())
         return next(self._iterator)
 
@@ -71,8 +71,11 @@ class Replacement(SizedResponse):
 
     def __init__(self, result: Any, boundary: Boundary, answer: Answer) -> None:
         super().__init__(result, boundary, answer)
-        self._begun = True
-        self._body = answer.send()
+        try:
+            self._body = answer.send()
+        except BaseException:
+            self.close()
+            raise
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._body)

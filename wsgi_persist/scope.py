@@ -93,6 +93,8 @@ class Scope:
             return
         leak = None
         try:
+            if self._host is not None and self.has_written():
+                self._host.wrote = True
             while self._leased:
                 leak = self._leased[-1][0].give_back(self) or leak
                 self._leased.pop()
@@ -141,7 +143,14 @@ class Scope:
 
     def has_written(self) -> bool:
         """Whether the present request may have completed anything but reads."""
-        return self.wrote or any(pin.has_written() for pin, _ in self._leased)
+        unknown = self.trouble is not None and self.trouble.unknown
+        return self.wrote or unknown or any(pin.has_written() for pin, _ in self._leased)
+
+    def suspect(self) -> None:
+        """What was sent may have written, whatever its text says."""
+        for pin, _ in self._leased:
+            if pin.session is not None:
+                pin.session.wrote = True
 
     def close_idle(self, key: Hashable, serial: int, reason: str) -> None:
         """Close the connection *serial* of a pin, unless a request of another thread is inside."""

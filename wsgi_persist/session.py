@@ -9,9 +9,9 @@ from typing import Any
 
 from wsgi_persist.catalogue import learn
 from wsgi_persist.cursors import Ears, telling
-from wsgi_persist.drivers import ACTIVE, IDLE, Driver
+from wsgi_persist.drivers import ACTIVE, IDLE, UNKNOWN, Driver
 from wsgi_persist.drivers.errors import first_line, sqlstate
-from wsgi_persist.effects import MARK, UNDONE, UNMARK, Kind, Leaves, Verdict
+from wsgi_persist.effects import ONCE, UNDONE, Leaves, Verdict, writes
 from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.policy import Policy
 
@@ -30,7 +30,8 @@ class Standing(enum.Enum):
 
     FRESH = "idle, and no different from a new one"
     MARKED = "idle, with state of its own"
-    BUSY = "inside a transaction, or gone"
+    BUSY = "inside a transaction"
+    GONE = "not known: its connection is lost"
 
 
 # Texts that were reported, so that the log names each once.
@@ -61,10 +62,10 @@ class Session:
         self._status = driver.status_asker(connection)
         self._autocommit = connection.autocommit
         self._held: list[Any] = []
-        self._told: tuple[Any, Kind] = (None, Kind.OTHER)
+        self._told: tuple[Any, Verdict] = (None, ONCE)
         self.complaint: LeakedStateError | None = None
         self.wrote = False
-        self.completed = False
+        self.completed = not policy.watches  # nobody knows, so it may have
         self.evict: str | None = None
         self.settle()
         if policy.watches:
@@ -87,36 +88,46 @@ class Session:
 
     def standing(self) -> Standing:
         """Asked before each statement that might have to be sent again."""
-        if self._status() != IDLE:
+        status = self._status()
+        if status != IDLE and status != UNKNOWN:
             return Standing.BUSY
         if self.wrote:
-            self.wrote = False
-            self.completed = True
+            self.complete()
+        if status == UNKNOWN:
+            return Standing.GONE
+        if self._held:
+            # A transaction's end closes all that are not withheld, and they do not know it.
+            self._held[:] = [cursor for cursor in self._held if cursor.withhold and not cursor.closed]
         if self.leaves is Leaves.NOTHING and not self._held:
             return Standing.FRESH
         return Standing.MARKED
 
     def is_unchanged(self) -> bool:
-        """Whether the driver's own object is as it was when the connection was new."""
-        return self._driver.attributes(self._connection) == self._attributes
+        """Whether the driver's own object is known to be as it was when the connection was new."""
+        return self._policy.watches and self._driver.attributes(self._connection) == self._attributes
 
-    def kind_of(self, query: Any) -> Kind:
-        """Of the statement that was sent last."""
+    def complete(self) -> None:
+        """No transaction is under way: no loss undoes what was sent up to now."""
+        self.wrote, self.completed = False, self.completed or self.wrote
+
+    def verdict_on(self, query: Any) -> Verdict:
+        """On the statement that was sent last."""
         if not self._policy.watches:
-            return Kind.OTHER
-        told, kind = self._told
-        return kind if told is query else self._classify(query).kind
+            return ONCE
+        told, verdict = self._told
+        return verdict if told is query else self._classify(query)
 
     def tell(self, query: Any, verdict: Verdict | None = None) -> None:
         """A statement is about to be sent; *verdict* if its text was seen before."""
+        if self.wrote and self._status() in (IDLE, UNKNOWN):
+            self.complete()  # not every statement's standing is asked for
         if verdict is UNDONE:
             self.wrote = True
             return
         text = self._driver.text_of(query, self._connection)
         verdict = self._classify(text)
-        self._told = query, verdict.kind
-        if not (verdict.kind is Kind.READ or verdict is MARK or verdict is UNMARK):
-            self.wrote = True
+        self._told = query, verdict
+        self.wrote = self.wrote or writes(verdict)
         if verdict.leaves is not Leaves.NOTHING:
             self._note(verdict.leaves, verdict.reason, text)
 
@@ -140,7 +151,7 @@ class Session:
         :param since: when it came in.
         """
         self.complaint = None
-        self.wrote = self.completed = False
+        self.wrote, self.completed = False, not self._policy.watches
         if self._driver.is_closed(self._connection):
             return "lost during a request"
         status = self._driver.status(self._connection)

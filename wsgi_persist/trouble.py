@@ -29,7 +29,8 @@ class Trouble:
         self.is_urgent = is_urgent
 
     def note(self, policy: Policy, unknown: bool) -> None:
+        # Every alias that was lost has to allow it.
+        self.may_repeat = policy.replay_requests and (self.may_repeat or not self.lost)
         self.lost = True
         self.unknown = self.unknown or unknown
         self.retry_after = max(self.retry_after, policy.retry_after)
-        self.may_repeat = policy.replay_requests

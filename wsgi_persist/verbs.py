@@ -10,6 +10,8 @@ from wsgi_persist.effects import (
     MARK,
     ONCE,
     QUIET,
+    RESETTING,
+    SETTING,
     UNDONE,
     UNKNOWN,
     UNMARK,
@@ -32,13 +34,15 @@ _TRANSACTIONAL = QUERIES - READING | words(
     revoke security truncate"""
 )
 _ONCE = words("abort begin checkpoint close commit copy end fetch move start vacuum")
-_STATE = dict.fromkeys(("listen", "reset", "set", "unlisten"), Kind.WRITE)
+_STATE = dict.fromkeys(("listen", "unlisten"), Kind.WRITE)
 _STATE |= dict.fromkeys(("call", "deallocate", "discard", "do", "execute", "prepare"), Kind.OTHER)
 VERBS = {
     **dict.fromkeys(READING | {"show"}, QUIET),
     **dict.fromkeys(_TRANSACTIONAL, UNDONE),
     **dict.fromkeys(_ONCE, ONCE),
     **{verb: Verdict(Leaves.STATE, verb.upper(), kind) for verb, kind in _STATE.items()},
+    "set": SETTING,
+    "reset": RESETTING,
     "savepoint": MARK,
     **dict.fromkeys(("release", "rollback"), UNMARK),
     "load": Verdict(Leaves.FOR_GOOD, "LOAD", Kind.OTHER),

@@ -95,6 +95,15 @@ def test_unknown_fate_is_said(how: str, answer: Any, kill: Any) -> None:
     assert "check what has been saved" in found.text
 
 
+def test_loss_after_a_setting_may_be_tried_again(answer: Any, kill: Any) -> None:
+    def work() -> None:
+        query("SET search_path = public")
+        kill()
+        query("SELECT 1")
+
+    assert "Retry-After" in answer(work, 503).headers
+
+
 def test_loss_that_nobody_watched(answer: Any, kill: Any) -> None:
     """In a fetch, through the driver's own cursor."""
 

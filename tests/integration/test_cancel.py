@@ -82,7 +82,7 @@ def test_nothing_is_under_way(site: TestApp, server: Server, caplog: Any) -> Non
 def test_failure_to_cancel_is_logged(
     site: TestApp, server: Server, caplog: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = Asked(site, "/sleep/?seconds=1")
+    asked = Asked(site, "/sleep/?seconds=600")
     asked.start()
     assert eventually(server.sleeping, 1)
 
@@ -90,8 +90,10 @@ def test_failure_to_cancel_is_logged(
         raise OSError("no way to the server")
 
     driver = registry.process_scope().pins["default"].driver
-    monkeypatch.setattr(type(driver), "cancel", refuse)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(driver), "cancel", refuse)
+        registry.cancel_oldest()
     registry.cancel_oldest()
     asked.join()
-    assert asked.status == 200
+    assert asked.status == 500
     assert f"its query in backend {server.backends()[0]} cannot be cancelled: no way" in caplog.text

@@ -472,3 +472,17 @@ def test_statement_that_ends_its_own_session_is_sent_a_few_times_only(
     with caplog.at_level(logging.WARNING, "wsgi_persist"):
         visit(work)
     assert caplog.text.count("its statement is sent again") == 3
+
+
+@pytest.mark.parametrize("block", [False, True], ids=["autocommit", "atomic"])
+def test_server_side_cursor_that_is_closed_is_no_state(block: bool, visit: Visit, kill: Any) -> None:
+    def work() -> None:
+        from django.db import connection, transaction
+
+        with transaction.atomic() if block else nullcontext(), connection.chunked_cursor() as cursor:
+            cursor.execute("SELECT 1")
+            cursor.fetchall()
+        kill()
+        query("SELECT 1")
+
+    visit(work)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import logging
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -231,3 +234,91 @@ def test_nothing_is_run_again_unless_told() -> None:
     app = Flaky()
     assert client(app).get("/", status=503)
     assert len(app.runs) == 1
+
+
+ENVIRON = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "wsgi.multithread": False}
+
+
+class Counted(list[bytes]):
+    """A body that counts its closings."""
+
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def strict(status: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], object]:
+    """The start_response of a server that has sent a part of the answer already."""
+    if exc_info is not None:
+        raise exc_info[1]
+    assert status == "200 OK", "headers already set"
+    return len
+
+
+def test_answer_that_is_on_its_way_ends_with_its_own_exception() -> None:
+    body = Counted([b"sorry"])
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])(b"a part")
+        lose()
+        start_response("500 Oops", [], (type(LOSS), LOSS, None))
+        return body
+
+    with pytest.raises(psycopg2.OperationalError, match="unexpectedly"):
+        PersistMiddleware(app, policy=POLICY)({**ENVIRON}, strict)
+    assert body.closed == 1
+
+
+def test_page_of_an_error_is_not_appended_to_half_an_answer() -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"a part"
+        lose()
+        start_response("500 Oops", [], (type(LOSS), LOSS, None))
+        yield b"sorry"
+
+    response: Any = PersistMiddleware(app, policy=POLICY)({**ENVIRON}, strict)
+    pieces = iter(response)
+    assert next(pieces) == b"a part"
+    with pytest.raises(psycopg2.OperationalError, match="unexpectedly"):
+        next(pieces)
+    response.close()
+
+
+def test_answer_keeps_no_frame_of_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Local:
+        pass
+
+    seen: list[weakref.ref[Local]] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        local = Local()
+        seen.append(weakref.ref(local))
+        lose()
+        raise psycopg2.OperationalError("server closed the connection unexpectedly")
+
+    # pytest keeps what is logged
+    monkeypatch.setattr(logging.getLogger("wsgi_persist.answer"), "disabled", True)
+    gc.collect()
+    gc.disable()
+    try:
+        response: Any = PersistMiddleware(app, policy=POLICY)({**ENVIRON}, lambda *given: len)
+        response.close()
+        assert seen[0]() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("policies", [(AGAIN, POLICY), (POLICY, AGAIN)])
+def test_every_database_that_was_lost_has_to_allow_it(policies: tuple[Policy, Policy]) -> None:
+    runs = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        runs.append(environ)
+        for policy in policies:
+            lose(policy=policy)
+        raise LOSS
+
+    client(app, AGAIN).get("/page/", status=503)
+    assert len(runs) == 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psycopg2
@@ -176,3 +178,39 @@ def test_interrupted_attempt_does_not_block_the_next(clock: Clock, database: Dat
         outage.connect(interrupted, Scope("request", clock), Policy())
     database.up_at = 0
     assert outage.connect(database, Scope("request", clock), Policy()) == "connection"
+
+
+def test_thread_that_gets_through_ends_the_outage_that_another_declared(
+    clock: Clock, database: Database
+) -> None:
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
+        if database.up_at > clock.now:  # meanwhile, in another thread
+            database.up_at = clock.now + 0.2
+            with pytest.raises(psycopg2.OperationalError):
+                outage.connect(database, Scope("request", clock), Policy(reconnect_deadline=0))
+            database.up_at = clock.now
+
+    outage = Outage("main", clock, sleep)
+    for _ in range(2):
+        assert outage.connect(database, Scope("request", clock), Policy()) == "connection"
+    assert len(database.attempts) == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_child_tries_though_a_thread_of_its_parent_did(clock: Clock, database: Database) -> None:
+    def fork() -> str:
+        child = os.fork()
+        if not child:
+            clock.now += 10
+            with suppress(psycopg2.OperationalError):
+                outage.connect(lambda: os._exit(42), Scope("request", clock), Policy())
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+        return "connection"
+
+    outage = Outage("main", clock)
+    with pytest.raises(psycopg2.OperationalError):
+        outage.connect(database, Scope("request", clock), Policy(reconnect_deadline=0))
+    clock.now += 10
+    assert outage.connect(fork, Scope("request", clock), Policy()) == "connection"

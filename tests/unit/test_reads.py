@@ -16,7 +16,7 @@ from tests.unit.oracle import PLACE, is_read
 from tests.unit.reads import KINDS, READS
 from tests.unit.statements import DJANGO, STATEMENTS, leaves
 from tools.postgres import binaries
-from wsgi_persist.effects import BUILT_IN_VERDICTS, MARK, UNMARK
+from wsgi_persist.effects import BUILT_IN_VERDICTS, MARK, UNMARK, writes
 from wsgi_persist.sql import QUIET, Classifier, Functions, Kind, Leaves
 
 TRUSTED = frozenset(
@@ -56,6 +56,28 @@ def test_a_read_is_one_object_also_when_it_was_seen_before() -> None:
     assert classify("select 1") is QUIET
     assert classify.seen("select 1") is QUIET
     assert classify("select 1 " + " " * Classifier.LONGEST) is QUIET
+
+
+def test_what_is_about_the_session_alone_writes_nothing() -> None:
+    for text in (
+        "set search_path to a",
+        "reset all",
+        "set my.tenant = 'a'",
+        "savepoint a",
+        "release a",
+        "select 1",
+    ):
+        assert not writes(leaves(text))
+    for text in (
+        "set local a.b = 1; delete from t",
+        "delete from t",
+        "insert into t values (1) returning set_config('a', 'b', false)",
+        "insert into t values (1) returning set_config('a.b', 'b', false)",
+        "alter role a set b.c = 1",
+        "savepoint a; delete from t",
+        "begin",
+    ):
+        assert writes(leaves(text))
 
 
 def test_savepoints_are_told_apart_from_writes() -> None:

@@ -120,7 +120,7 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
         pin = scope.pins.get(self.alias)
         if pin is not None and pin.state is State.LEASED:
             return  # by a wrapper that had this alias before
-        busy = self.in_atomic_block or self.allow_thread_sharing or not self._is_idle()
+        busy = self.in_atomic_block or self.allow_thread_sharing or not self._is_at_rest()
         if not self._said_that_it_stays:
             self._said_that_it_stays = busy
             what = "stays: it is in a transaction or shared" if busy else "was closed"
@@ -129,9 +129,11 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
             with self._sparing_pin():
                 self.close()
 
-    def _is_idle(self) -> bool:
+    def _is_at_rest(self) -> bool:
         driver = driver_of(self.connection)
-        return driver.is_closed(self.connection) or driver.status(self.connection) == IDLE
+        if driver.is_closed(self.connection):
+            return self.autocommit  # else it was lost in a transaction that is not over yet
+        return driver.status(self.connection) == IDLE
 
     # ##### Letting go #####
 

@@ -8,7 +8,7 @@ from wsgi_persist.backends.cursors import Replaying, ReplayingDebug
 from wsgi_persist.backends.transaction import state_of
 from wsgi_persist.current import current
 from wsgi_persist.pin import PinnedConnection
-from wsgi_persist.replay import Sent, recovers, survives_commit
+from wsgi_persist.replay import Sent, recovers, survives_commit, was_replaced
 from wsgi_persist.session import Standing
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ class RecoveryMixin(Base):
         scope, pin = current(), self._pin
         if scope is None or pin is None:
             return False
-        if cursor.cursor.connection is self.connection:
+        if not was_replaced(cursor.cursor.connection, self.connection):
             errors_occurred = self.errors_occurred
+            if self.connection.autocommit is not self.autocommit and standing is Standing.FRESH:
+                standing = Standing.MARKED  # by the application, past Django
             sent = Sent(query, standing, self.connection.autocommit, cursor.cursor, left)
             if not recovers(self, scope, pin, sent, error):
                 return False
@@ -47,9 +49,9 @@ class RecoveryMixin(Base):
         """Put a new connection in the place of the lost one, inside whatever transaction this is."""
         assert self._pin is not None
         lost, autocommit, state = self.connection, self.autocommit, state_of(self)
-        self._pin.drop("lost during a request")
-        self.detach()
         try:
+            self._pin.drop("lost during a request")
+            self.detach()
             with self.wrap_database_errors:
                 self.connect()
             if autocommit is not self.autocommit:
@@ -89,3 +91,5 @@ class RecoveryMixin(Base):
             scope, pin = current(), self._pin
             if scope is None or pin is None or not survives_commit(self, scope, pin, error):
                 raise
+        if self._pin is not None and self._pin.session is not None:
+            self._pin.session.complete()

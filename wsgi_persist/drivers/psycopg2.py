@@ -60,8 +60,8 @@ class Psycopg2(Common):
     def watch(self, connection: Any, ears: Ears, registered: Callable[[], None]) -> None:
         base = connection.cursor_factory or _extensions().cursor
         connection.cursor_factory = telling(base, ears)
-        if hasattr(connection, "watch_factories"):
-            connection.watch_factories(lambda given: telling(given, ears))
+        if hasattr(connection, "be_watched"):
+            connection.be_watched(lambda given: telling(given, ears), ears.tell)
 
     def attributes(self, connection: Any) -> tuple[Any, ...]:
         return (
@@ -72,6 +72,7 @@ class Psycopg2(Common):
             connection.encoding,
             len(connection.string_types),
             len(connection.binary_types),
+            getattr(connection, "entered", False),
         )
 
     def cancel(self, connection: Any) -> None:
@@ -87,13 +88,32 @@ def _extensions() -> Any:
 
 
 def watchable(base: type | None) -> type:
-    """A connection class whose cursors are watched also where the application names their class."""
+    """A connection class that is watched also where the application names its cursors' class, and where
+    it writes large objects, for which psycopg2 has methods.
+
+    :ivar entered: whether ``with connection`` is open: it sends its BEGIN with its first statement only.
+    """
 
     class Connection(base or _extensions().connection):  # type: ignore[misc]
         _watched: Callable[[type], type] | None = None
+        _tell: Callable[..., None] | None = None
+        entered = False
 
-        def watch_factories(self, watched: Callable[[type], type]) -> None:
-            self._watched = functools.cache(watched)
+        def be_watched(self, watched: Callable[[type], type], tell: Callable[..., None]) -> None:
+            self._watched, self._tell = functools.cache(watched), tell
+
+        def __enter__(self) -> Any:
+            self.entered = True
+            return super().__enter__()
+
+        def __exit__(self, *exc: Any) -> None:
+            self.entered = False
+            super().__exit__(*exc)
+
+        def lobject(self, *args: Any, **kwargs: Any) -> Any:
+            if self._tell is not None:
+                self._tell("SELECT lo_open()")
+            return super().lobject(*args, **kwargs)
 
         def cursor(self, name: str | None = None, cursor_factory: Any = None, **options: Any) -> Any:
             if cursor_factory is None:
