@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import trustme
 
+from tests.faults.faults import Faults
+from tests.faults.standby import query
 from tests.front import Front
 from tools.apache import public_folder
 from tools.postgres import Cluster, binaries, has_tls, unprivileged_user
@@ -74,6 +76,29 @@ def cluster() -> Iterator[Cluster]:
     finally:
         cluster.destroy()
         shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    # PostgreSQL runs as another user when the tests run as root, and pytest closes its folders to others.
+    root = public_folder("faults")
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def victim(root: Path) -> Iterator[Cluster]:
+    """A server that a test may do anything to."""
+    cluster = Cluster(root / "victim", ["fsync=off"]).create().start()
+    query(cluster, "CREATE DATABASE site")
+    query(cluster, SCHEMA, "site")
+    yield cluster
+    cluster.destroy()
+
+
+@pytest.fixture
+def faults(victim: Cluster, driver: ModuleType) -> Faults:
+    return Faults(victim, driver)
 
 
 def eventually(read: Callable[[], Any], wanted: Any, timeout: float = 5.0) -> bool:

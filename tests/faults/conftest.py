@@ -2,43 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from tests.conftest import SCHEMA
 from tests.faults import Unavailable
-from tests.faults.faults import Faults
 from tests.faults.network import Network
-from tests.faults.standby import query
-from tools.apache import public_folder
-from tools.postgres import Cluster
-
-
-@pytest.fixture(scope="module")
-def root() -> Iterator[Path]:
-    # PostgreSQL runs as another user when the tests run as root, and pytest closes its folders to others.
-    root = public_folder("faults")
-    yield root
-    shutil.rmtree(root)
-
-
-@pytest.fixture(scope="module")
-def victim(root: Path) -> Iterator[Cluster]:
-    """A server that a test may do anything to."""
-    cluster = Cluster(root / "victim", ["fsync=off"]).create().start()
-    query(cluster, "CREATE DATABASE site")
-    query(cluster, SCHEMA, "site")
-    yield cluster
-    cluster.destroy()
-
-
-@pytest.fixture
-def faults(victim: Cluster, driver: ModuleType) -> Faults:
-    return Faults(victim, driver)
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,34 +20,11 @@ from tests.faults.proxy import Proxy
 from tests.faults.standby import Standby, query
 from tests.front import Front
 from tests.site.extra import extra_view
-from tools.apache import public_folder
 from tools.postgres import Cluster
 from wsgi_persist import registry
 
 ALIAS = "harmed"
 Harm = Callable[[], Any]
-
-
-@pytest.fixture(scope="module")
-def root() -> Iterator[Path]:
-    root = public_folder("losses")
-    yield root
-    shutil.rmtree(root)
-
-
-@pytest.fixture(scope="module")
-def victim(root: Path) -> Iterator[Cluster]:
-    """A server that a test may do anything to."""
-    cluster = Cluster(root / "victim", ["fsync=off"]).create().start()
-    query(cluster, "CREATE DATABASE site")
-    query(cluster, SCHEMA, "site")
-    yield cluster
-    cluster.destroy()
-
-
-@pytest.fixture
-def faults(victim: Cluster, driver: ModuleType) -> Faults:
-    return Faults(victim, driver)
 
 
 @pytest.fixture

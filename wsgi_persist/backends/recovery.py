@@ -69,9 +69,10 @@ class RecoveryMixin(Base):
             self._pin.drop("lost during a request")
         self._pin = self.connection = None
 
-    def detach(self) -> None:
-        """The wrapper has no connection any more."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def detach(self) -> None:
+            """The wrapper has no connection any more."""
 
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
         if autocommit and self.connection is None and self._can_wait():
