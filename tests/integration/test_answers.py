@@ -244,6 +244,34 @@ def test_request_that_has_written_is_not_run_again(
     assert (view.runs, notes()) == (1, ["once"])
 
 
+@pytest.mark.parametrize("how", ["COPY", "callproc", "raw"])
+def test_neither_is_one_that_wrote_past_djangos_wrappers(
+    how: str, repeating: TestApp, kill: Any, notes: Any, server: Server, stock: None
+) -> None:
+    server("CREATE OR REPLACE FUNCTION once() RETURNS void LANGUAGE sql AS "
+           "$$ INSERT INTO entry (note) VALUES ('once') $$")  # fmt: skip
+    view = LosesOnce(kill)
+
+    def write() -> None:
+        from django.db import connections
+
+        with connections["stock"].cursor() as cursor:
+            if how == "callproc":
+                cursor.callproc("once")
+            elif how == "raw":
+                with connections["stock"].connection.cursor() as raw:
+                    raw.execute("SELECT once()")
+            elif hasattr(cursor.cursor, "copy_expert"):
+                cursor.copy_expert("COPY entry (note) FROM STDIN", StringIO("once\n"))
+            else:
+                with cursor.copy("COPY entry (note) FROM STDIN") as entries:
+                    entries.write("once\n")
+
+    with extra_view(lambda request: (write(), view(request))[1]):
+        assert "Retry-After" not in repeating.get("/extra/", status=503).headers
+    assert (view.runs, notes()) == (1, ["once"])
+
+
 @pytest.fixture
 def stock(site: TestApp) -> Iterator[None]:
     """An alias with Django's own backend."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -11,6 +12,8 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 
 from wsgi_persist.current import current
+from wsgi_persist.cursors import Ears
+from wsgi_persist.drivers import driver_of
 from wsgi_persist.drivers.errors import comes_from_loss
 from wsgi_persist.effects import QUIET
 from wsgi_persist.sql import Classifier
@@ -38,9 +41,36 @@ def _watch_all(**kwargs: Any) -> None:
 
 
 def _watch(connection: Any, **kwargs: Any) -> None:
-    if current() is not None and _note not in connection.execute_wrappers:
+    if current() is None:
+        return
+    if _note not in connection.execute_wrappers:
         # First: blocks of execute_wrapper() take theirs from the end.
         connection.execute_wrappers.insert(0, _note)
+    given = connection.connection
+    if given is not None and getattr(connection, "_pin", None) is None:
+        _watch_cursors(given)
+
+
+def _watch_cursors(connection: Any) -> None:
+    """COPY and callproc() pass by Django's wrappers, and so do the driver's own cursors."""
+    if hasattr(getattr(connection, "cursor_factory", None), "tells"):
+        return
+    with suppress(TypeError):  # of another kind of database: there Django's wrappers have to do
+        driver_of(connection).watch(connection, _ears, _do_nothing)
+
+
+def _hear(query: Any, verdict: Any = None) -> None:
+    scope = current()
+    if scope is not None and not _only_reads(query):
+        scope.wrote = True
+
+
+def _do_nothing(*ignored: Any) -> None:
+    pass
+
+
+# What is put together by the driver is no text: it counts as a write.
+_ears = Ears(_classify.seen, _hear, hold=_do_nothing, failed=_do_nothing)
 
 
 def _note(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
