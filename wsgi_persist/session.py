@@ -58,6 +58,7 @@ class Session:
         self._connection = connection
         self._name = name
         self._policy = policy
+        self._watches, self._resets = policy.watches, policy.resets
         self._clock = clock
         self._status = driver.status_asker(connection)
         self._autocommit = connection.autocommit
@@ -65,10 +66,10 @@ class Session:
         self._told: tuple[Any, Verdict] = (None, ONCE)
         self.complaint: LeakedStateError | None = None
         self.wrote = False
-        self.completed = not policy.watches  # nobody knows, so it may have
+        self.completed = not self._watches  # nobody knows, so it may have
         self.evict: str | None = None
         self.settle()
-        if policy.watches:
+        if self._watches:
             self._watch()
 
     def _watch(self) -> None:
@@ -104,7 +105,7 @@ class Session:
 
     def is_unchanged(self) -> bool:
         """Whether the driver's own object is known to be as it was when the connection was new."""
-        return self._policy.watches and self._driver.attributes(self._connection) == self._attributes
+        return self._watches and self._driver.attributes(self._connection) == self._attributes
 
     def complete(self) -> None:
         """No transaction is under way: no loss undoes what was sent up to now."""
@@ -112,7 +113,7 @@ class Session:
 
     def verdict_on(self, query: Any) -> Verdict:
         """On the statement that was sent last."""
-        if not self._policy.watches:
+        if not self._watches:
             return ONCE
         told, verdict = self._told
         return verdict if told is query else self._classify(query)
@@ -137,7 +138,7 @@ class Session:
 
     def adopt(self, cursor: Any) -> None:
         """Watch a cursor that was not made by the connection's own factory."""
-        if self._policy.watches and not hasattr(cursor, "tells"):
+        if self._watches:
             cursor.__class__ = telling(cursor.__class__, self._ears)
 
     def registered(self) -> None:
@@ -151,7 +152,7 @@ class Session:
         :param since: when it came in.
         """
         self.complaint = None
-        self.wrote, self.completed = False, not self._policy.watches
+        self.wrote, self.completed = False, not self._watches
         if self._driver.is_closed(self._connection):
             return "lost during a request"
         status = self._driver.status(self._connection)
@@ -174,7 +175,7 @@ class Session:
         self._report(f"rolled back a transaction left open by {request}, {age:.3f} s after it came in")
 
     def _clean(self, request: object) -> str | None:
-        if not self._policy.resets:
+        if not self._resets:
             if self._policy.pooler == "transaction":
                 self.settle()  # every transaction has another session there
             return None

@@ -49,17 +49,12 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
         else:
             self._adopt(pin, connection)
 
-    def create_cursor(self, name: str | None = None) -> Any:
-        cursor = super().create_cursor(name)
-        if name and self._pin is not None and self._pin.session is not None:
-            # Django makes those of psycopg 3 itself, not by the connection's factory.
-            self._pin.session.adopt(cursor)
-        return cursor
-
     # Django calls these two before each cursor and each transaction. ensure_connection() stays the
     # stock one: instrumentation puts another in its place on the base class.
     def close_if_health_check_failed(self) -> None:
-        if self._pin is None and self.connection is not None:
+        if self._pin is not None:
+            return  # it was checked when the request came in
+        if self.connection is not None:
             self._make_way_for_pin()
         super().close_if_health_check_failed()
 

@@ -23,10 +23,17 @@ class RecoveryMixin(Base):
     _pin: PinnedConnection | None = None  # leased
 
     def make_cursor(self, cursor: Any) -> Replaying:
-        return Replaying(cursor, self)
+        return Replaying(self._watched(cursor), self)
 
     def make_debug_cursor(self, cursor: Any) -> ReplayingDebug:
-        return ReplayingDebug(cursor, self)
+        return ReplayingDebug(self._watched(cursor), self)
+
+    def _watched(self, cursor: Any) -> Any:
+        pin = self._pin
+        if pin is not None and pin.session is not None and not hasattr(cursor, "tells"):
+            # Django makes the server-side ones of psycopg 3 itself, not by the connection's factory.
+            pin.session.adopt(cursor)
+        return cursor
 
     def recovers(self, cursor: Any, query: Any, standing: Standing, error: Exception, left: int) -> bool:
         """Whether *cursor* is on a new connection now, to send the statement on it again."""
