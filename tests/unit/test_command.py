@@ -182,6 +182,41 @@ def test_broken_project_is_one_line(
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "os.write(2, b'\\xff')",
+        # It keeps what it inherits open for longer than the command waits.
+        "subprocess.Popen(['sleep', '40'])",
+        "import helper",
+    ],
+)
+def test_strange_but_working_project(
+    line: str, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_importable(project)
+    monkeypatch.setattr("wsgi_persist.command.site._PATIENCE", 30.0)
+    for name, value in {"PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "error"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    (project / "helper.py").touch()
+    (project / "wsgi.py").write_text(f"import os, subprocess\n{line}\n{WRAPPED}")
+    assert main([*APACHE, "--user", pwd.getpwuid(os.geteuid()).pw_name]) == 0, capsys.readouterr().err
+    assert not (project / "__pycache__").exists()
+
+
+def test_link_to_the_current_release_stays_one(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_importable(project)
+    link = project.parent / "current"
+    link.symlink_to(project)
+    (project / "conf.py").write_text("WSGI_APPLICATION = 'wsgi.application'\n")
+    (project / "wsgi.py").write_text(f"import os\nos.environ['DJANGO_SETTINGS_MODULE'] = 'conf'\n{WRAPPED}")
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    arguments = [*APACHE, "--project", str(link), "--settings", "conf", "--user", user]
+    assert main(arguments) == 0, capsys.readouterr().err
+    assert f'Define PERSIST_SCRIPT "{link}/wsgi.py"\n' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("given", "script"),
     [
         ([], "wsgi.py"),
