@@ -40,7 +40,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "wsgi.py").write_text("application = print\n")
     (folder / "taken.conf").touch()
-    for name in ("a shop", "a:shop"):
+    for name in ("a shop", "a:shop", "a[b]"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "wsgi.py").touch()
     monkeypatch.chdir(folder)
@@ -66,6 +66,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (*APACHE, "--reserve", "5"),
             "--reserve is for --processes auto, not for --processes 4: leave one out",
         ),
+        ((*APACHE, "--reserve", "a\nLoadModule b=5"), "'a\\nLoadModule b' is not allowed: give letters"),
+        ((*APACHE, "--options", "x=1 user=root"), "--options user= would undo what is computed here"),
+        ((*APACHE, "--options", "processes=9"), "processes= would undo what is computed here: give --proc"),
+        ((*APACHE, "--options", "threads=9", "--processes", "auto"), "threads= would undo what is computed"),
+        ((*APACHE, "--project", "../a[b]", "--site", "a"), "'[', by which <Directory> means other folders"),
+        ((*APACHE, "--project", "b\udcff"), "'b\\udcff' is not allowed: give a text without quotes"),
         ((*APACHE, "--site", "a b"), "'a b' is not allowed: give letters, digits, '.', '_' and '-'"),
         ((*APACHE, "--user", "no such user"), "'no such user' is no user of this machine"),
         ((*APACHE, "--options", 'a="b"'), "is not allowed: give a text without quotes"),
@@ -97,6 +103,41 @@ def test_bad_argument_is_one_line_and_status_2(
     assert message in said.err
     assert said.err.startswith("wsgi-persist: ")
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ['"', "\\", "${HOME}", '\nLoadModule x "y'], ids=repr)
+def test_current_folder_is_looked_at_like_one_that_is_given(
+    name: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / name).mkdir()
+    monkeypatch.chdir(project / name)
+    assert main([*APACHE, "--site", "a"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "argument --project: " in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_interpreter_in_a_folder_with_a_quote(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_importable(project)
+    (project / "wsgi.py").write_text(WRAPPED)
+    (project / 'a"b').symlink_to(sys.prefix)
+    monkeypatch.setattr(sys, "prefix", str(project / 'a"b'))
+    assert main([*APACHE, "--user", pwd.getpwuid(os.geteuid()).pw_name]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert "wsgi-persist: PERSIST_VENV would be " in said.err
+
+
+def test_user_whose_group_has_no_name(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user = pwd.struct_passwd(("shop", "x", 4321, 987654, "", "/", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: user)
+    assert main([*APACHE, "--user", "shop"]) == 2
+    assert "'shop' has the group 987654, which has no name: groupadd" in capsys.readouterr().err
 
 
 def test_each_problem_has_its_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -432,6 +473,7 @@ def test_values_come_before_the_shipped_file() -> None:
     text = render({"PERSIST_SITE": "shop", "PERSIST_PROCESSES": "5"}, {"PERSIST_PROCESSES": "as many as fit"})
     assert 'Define PERSIST_SITE "shop"\n# as many as fit\nDefine PERSIST_PROCESSES "5"\n' in text
     assert text.endswith(shipped())
+    assert "# a b\nDefine X" in render({"X": "1"}, {"X": "a\nb"})
 
 
 def test_every_value_is_one_of_the_shipped_file() -> None:

@@ -55,7 +55,9 @@ def run(given: argparse.Namespace) -> None:
     user = given.user or values.apache_user()
     refuse_if([*find_mistakes(site, facts), *find_obstacles(site, facts, Account.of(user), given.static)])
     size = _automatic(facts, given) if automatic else sizing.Size(given.processes, "")
-    text = render(_defines(given, site, facts["script"], size), {"PERSIST_PROCESSES": size.why})
+    defines = _defines(given, site, facts["script"], size)
+    refuse_if(values.find_special(defines))
+    text = render(defines, {"PERSIST_PROCESSES": size.why})
     if given.check:
         httpd = syntax.find(facts["mod_wsgi"])
         syntax.check(httpd, text)
