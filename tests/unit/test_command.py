@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import random
+import resource
 import shutil
 import stat
 import struct
@@ -255,6 +256,31 @@ def test_link_to_the_current_release_stays_one(project: Path, capsys: pytest.Cap
     arguments = [*APACHE, "--project", str(link), "--settings", "conf", "--user", user]
     assert main(arguments) == 0, capsys.readouterr().err
     assert f'Define PERSIST_SCRIPT "{link}/wsgi.py"\n' in capsys.readouterr().out
+
+
+def test_half_a_file_is_never_left(project: Path) -> None:
+    make_importable(project)
+    (project / "wsgi.py").write_text(WRAPPED)
+    folder = project / "sites"
+    folder.mkdir()
+    (folder / "link.conf").symlink_to("old.conf")
+    (folder / "old.conf").write_text("of the operator")
+    (folder / "old.conf").chmod(0o640)
+    arguments = [*APACHE, "--user", pwd.getpwuid(os.geteuid()).pw_name, "--output"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        assert main([*arguments, "sites/new.conf"]) == 2
+        assert main([*arguments, "sites/link.conf", "--force"]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(os.listdir(folder)) == ["link.conf", "old.conf"]
+    assert (folder / "old.conf").read_text() == "of the operator"
+    assert main([*arguments, "sites/link.conf", "--force"]) == 0
+    assert sorted(os.listdir(folder)) == ["link.conf", "old.conf"]
+    assert (folder / "link.conf").is_symlink()
+    assert (folder / "old.conf").read_text().endswith(shipped())
+    assert stat.S_IMODE((folder / "old.conf").stat().st_mode) == 0o640
 
 
 @pytest.mark.parametrize(
