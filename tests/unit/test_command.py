@@ -258,6 +258,25 @@ def test_link_to_the_current_release_stays_one(project: Path, capsys: pytest.Cap
     assert f'Define PERSIST_SCRIPT "{link}/wsgi.py"\n' in capsys.readouterr().out
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read what another user may not")
+def test_module_that_the_workers_cannot_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(ROOT / "wsgi_persist", folder / "wsgi_persist")
+    (folder / "wsgi.py").write_text(f"import keys, more\n{WRAPPED}")
+    for name in ("keys.py", "more.py"):
+        (folder / name).touch(mode=0o600)
+    nobody = pwd.getpwnam("nobody")
+    if met := obstacle(Account.of(nobody), Path(sys.executable), READ | ENTER):
+        pytest.skip(f"nobody cannot run this interpreter: {met.text}")
+    arguments = [*APACHE, "--project", str(folder), "--site", "a", "--user", "nobody"]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert f"user nobody may not read {folder}/keys.py: chmod o+r" in said
+    assert said.endswith("(1 more like this)\n")
+    for name in ("keys.py", "more.py"):
+        (folder / name).chmod(0o644)
+    assert main(arguments) == 0
+
+
 def test_half_a_file_is_never_left(project: Path) -> None:
     make_importable(project)
     (project / "wsgi.py").write_text(WRAPPED)

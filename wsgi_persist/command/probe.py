@@ -91,6 +91,12 @@ def databases(names: list[str]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def imported() -> list[str]:
+    """The files of the modules that the site has imported by now."""
+    found = {str(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
+    return sorted(file for file in found if os.path.isabs(file) and os.path.isfile(file))
+
+
 def mod_wsgi() -> dict[str, str] | None:
     """The Apache that the mod_wsgi of this interpreter was built for, if there is one."""
     spec = find_spec("mod_wsgi")
@@ -121,6 +127,7 @@ def about(script: str | None, settings: str | None, ask_databases: bool) -> dict
         "aliases": kept,
         "databases": databases(direct) if ask_databases and direct else [],
         "files": [sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")],
+        "imported": imported(),
         "mod_wsgi": mod_wsgi(),
     }
 

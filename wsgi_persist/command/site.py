@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -119,6 +119,15 @@ def find_obstacles(
         if met := obstacle(account, path, bits):
             found.setdefault(met.path, met.text)  # one folder is often in the way of several
     yield from found.values()
+    if not found:
+        yield from _find_unreadable(facts["imported"], account)
+
+
+def _find_unreadable(files: Iterable[str], account: Account) -> Iterator[str]:
+    """The first one stands for all: a umask of 077 makes hundreds."""
+    found = {met.path: met.text for file in files if (met := obstacle(account, Path(file), READ))}
+    for text in list(found.values())[:1]:
+        yield text + (f" ({len(found) - 1} more like this)" if len(found) > 1 else "")
 
 
 def _socket_of(host: str, port: str) -> list[tuple[Path, int]]:
