@@ -123,7 +123,7 @@ def test_processes_by_the_cores_and_the_connections(project: Path, server: Serve
     assert server("SHOW max_connections") == [("100",)]
     assert processes(rendered(cluster, *auto)) == 2 * cores() + 1
     assert processes(rendered(cluster, *auto, "--reserve", "news=94", "--reserve", "1")) == 2
-    both = {"archive": {"name": "second", "HOST": "127.0.0.1"}}  # the same server by another name
+    both = {"archive": {"name": "second", "HOST": "127.0.0.1", "TIME_ZONE": "Asia/Tokyo"}}  # the same server
     text = rendered(cluster, *auto, "--reserve", "news=93", SITE_ALIASES=json.dumps(both))
     assert processes(text) == 2
     assert "# as many as fit" in text

@@ -112,6 +112,7 @@ def tls(folder: Path, server: Server, tls_port: int, apache: StartApache) -> Apa
     (folder / "static" / "site.css").write_text("body {}")
     (folder / "static" / "site.0123456789ab.css").write_text("body {}")
     (folder / "media" / "upload.html").write_text("<script>alert(1)</script>")
+    (folder / "media" / "upload.php").write_text("<?php system('id'); ?>")
     keys = server.cluster.data.parent
     return apache(
         defines={
@@ -124,8 +125,12 @@ def tls(folder: Path, server: Server, tls_port: int, apache: StartApache) -> Apa
         },
         given={
             "vhost": VHOSTS / "tls.conf",
-            "modules": ("ssl", "headers", "socache_shmcb", "autoindex"),
-            "extra": f"Listen 127.0.0.1:{plain}",
+            "modules": ("ssl", "headers", "socache_shmcb", "autoindex", "status"),
+            # As mod_php takes its files; its handler would not have to be one of the machine.
+            "extra": f"Listen 127.0.0.1:{plain}\n"
+            '<FilesMatch "\\.php$">\nSetHandler server-status\n</FilesMatch>\n'
+            # As Debian grants it to /var/www.
+            '<Directory "/">\nOptions Indexes FollowSymLinks\n</Directory>',
         },
         SITE_HOST="127.0.0.1",
         SITE_PORT=str(tls_port),
@@ -186,7 +191,8 @@ def test_static_and_media_files(get_tls: Callable[[str], Answer]) -> None:
     upload = get_tls("/media/upload.html")
     assert upload.status == 200
     assert upload.header("Content-Security-Policy") == ["default-src 'none'; sandbox"]
-    assert get_tls("/media/").status == 403
+    assert get_tls("/media/upload.php").text == "<?php system('id'); ?>"
+    assert get_tls("/media/").status == get_tls("/static/").status == 403
 
 
 def test_threads(apache: StartApache, server: Server) -> None:

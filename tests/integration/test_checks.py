@@ -203,6 +203,12 @@ def test_application_that_cannot_be_imported(site: Site) -> None:
     assert "cannot be imported: No module named 'gone'" in found.text
 
 
+def test_application_that_ends_the_process(site: Site) -> None:
+    (site.folder / "ends.py").write_text("raise SystemExit(0)\n")
+    (found,) = site.check(settings={**WITH_MODELS, "WSGI_APPLICATION": "ends.application"})
+    assert found.id == "wsgi_persist.W001"
+
+
 def test_without_wsgi_application_nothing_is_known(site: Site) -> None:
     assert site.check(settings={**WITH_MODELS, "WSGI_APPLICATION": None}) == []
 
@@ -257,6 +263,12 @@ def test_server_that_is_down(site: Site) -> None:
     (found,) = site.check(database={"HOST": "127.0.0.1", "PORT": free_port()})
     assert found.id == "wsgi_persist.W008"
     assert "Connection refused" in found.text
+
+
+def test_database_without_a_name(site: Site) -> None:
+    (found,) = site.check(database={"NAME": ""})
+    assert found.id == "wsgi_persist.W008"
+    assert "Please supply the NAME" in found.text
 
 
 def test_pooler_that_is_none(site: Site) -> None:

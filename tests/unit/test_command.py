@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import random
+import resource
 import shutil
 import stat
 import struct
@@ -40,7 +41,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "wsgi.py").write_text("application = print\n")
     (folder / "taken.conf").touch()
-    for name in ("a shop", "a:shop"):
+    for name in ("a shop", "a:shop", "a[b]"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "wsgi.py").touch()
     monkeypatch.chdir(folder)
@@ -66,6 +67,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (*APACHE, "--reserve", "5"),
             "--reserve is for --processes auto, not for --processes 4: leave one out",
         ),
+        ((*APACHE, "--reserve", "a\nLoadModule b=5"), "'a\\nLoadModule b' is not allowed: give letters"),
+        ((*APACHE, "--options", "x=1 user=root"), "--options user= would undo what is computed here"),
+        ((*APACHE, "--options", "processes=9"), "processes= would undo what is computed here: give --proc"),
+        ((*APACHE, "--options", "threads=9", "--processes", "auto"), "threads= would undo what is computed"),
+        ((*APACHE, "--project", "../a[b]", "--site", "a"), "'[', by which <Directory> means other folders"),
+        ((*APACHE, "--project", "b\udcff"), "'b\\udcff' is not allowed: give a text without quotes"),
         ((*APACHE, "--site", "a b"), "'a b' is not allowed: give letters, digits, '.', '_' and '-'"),
         ((*APACHE, "--user", "no such user"), "'no such user' is no user of this machine"),
         ((*APACHE, "--options", 'a="b"'), "is not allowed: give a text without quotes"),
@@ -97,6 +104,41 @@ def test_bad_argument_is_one_line_and_status_2(
     assert message in said.err
     assert said.err.startswith("wsgi-persist: ")
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ['"', "\\", "${HOME}", '\nLoadModule x "y'], ids=repr)
+def test_current_folder_is_looked_at_like_one_that_is_given(
+    name: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / name).mkdir()
+    monkeypatch.chdir(project / name)
+    assert main([*APACHE, "--site", "a"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "argument --project: " in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_interpreter_in_a_folder_with_a_quote(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_importable(project)
+    (project / "wsgi.py").write_text(WRAPPED)
+    (project / 'a"b').symlink_to(sys.prefix)
+    monkeypatch.setattr(sys, "prefix", str(project / 'a"b'))
+    assert main([*APACHE, "--user", pwd.getpwuid(os.geteuid()).pw_name]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert "wsgi-persist: PERSIST_VENV would be " in said.err
+
+
+def test_user_whose_group_has_no_name(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user = pwd.struct_passwd(("shop", "x", 4321, 987654, "", "/", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: user)
+    assert main([*APACHE, "--user", "shop"]) == 2
+    assert "'shop' has the group 987654, which has no name: groupadd" in capsys.readouterr().err
 
 
 def test_each_problem_has_its_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,6 +221,85 @@ def test_broken_project_is_one_line(
     assert said.out == ""
     assert message in said.err
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "os.write(2, b'\\xff')",
+        # It keeps what it inherits open for longer than the command waits.
+        "subprocess.Popen(['sleep', '40'])",
+        "import helper",
+    ],
+)
+def test_strange_but_working_project(
+    line: str, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_importable(project)
+    monkeypatch.setattr("wsgi_persist.command.site._PATIENCE", 30.0)
+    for name, value in {"PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "error"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    (project / "helper.py").touch()
+    (project / "wsgi.py").write_text(f"import os, subprocess\n{line}\n{WRAPPED}")
+    assert main([*APACHE, "--user", pwd.getpwuid(os.geteuid()).pw_name]) == 0, capsys.readouterr().err
+    assert not (project / "__pycache__").exists()
+
+
+def test_link_to_the_current_release_stays_one(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_importable(project)
+    link = project.parent / "current"
+    link.symlink_to(project)
+    (project / "conf.py").write_text("WSGI_APPLICATION = 'wsgi.application'\n")
+    (project / "wsgi.py").write_text(f"import os\nos.environ['DJANGO_SETTINGS_MODULE'] = 'conf'\n{WRAPPED}")
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    arguments = [*APACHE, "--project", str(link), "--settings", "conf", "--user", user]
+    assert main(arguments) == 0, capsys.readouterr().err
+    assert f'Define PERSIST_SCRIPT "{link}/wsgi.py"\n' in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read what another user may not")
+def test_module_that_the_workers_cannot_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(ROOT / "wsgi_persist", folder / "wsgi_persist")
+    (folder / "wsgi.py").write_text(f"import keys, more\n{WRAPPED}")
+    for name in ("keys.py", "more.py"):
+        (folder / name).touch(mode=0o600)
+    nobody = pwd.getpwnam("nobody")
+    if met := obstacle(Account.of(nobody), Path(sys.executable), READ | ENTER):
+        pytest.skip(f"nobody cannot run this interpreter: {met.text}")
+    arguments = [*APACHE, "--project", str(folder), "--site", "a", "--user", "nobody"]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert f"user nobody may not read {folder}/keys.py: chmod o+r" in said
+    assert said.endswith("(1 more like this)\n")
+    for name in ("keys.py", "more.py"):
+        (folder / name).chmod(0o644)
+    assert main(arguments) == 0
+
+
+def test_half_a_file_is_never_left(project: Path) -> None:
+    make_importable(project)
+    (project / "wsgi.py").write_text(WRAPPED)
+    folder = project / "sites"
+    folder.mkdir()
+    (folder / "link.conf").symlink_to("old.conf")
+    (folder / "old.conf").write_text("of the operator")
+    (folder / "old.conf").chmod(0o640)
+    arguments = [*APACHE, "--user", pwd.getpwuid(os.geteuid()).pw_name, "--output"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        assert main([*arguments, "sites/new.conf"]) == 2
+        assert main([*arguments, "sites/link.conf", "--force"]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(os.listdir(folder)) == ["link.conf", "old.conf"]
+    assert (folder / "old.conf").read_text() == "of the operator"
+    assert main([*arguments, "sites/link.conf", "--force"]) == 0
+    assert sorted(os.listdir(folder)) == ["link.conf", "old.conf"]
+    assert (folder / "link.conf").is_symlink()
+    assert (folder / "old.conf").read_text().endswith(shipped())
+    assert stat.S_IMODE((folder / "old.conf").stat().st_mode) == 0o640
 
 
 @pytest.mark.parametrize(
@@ -397,6 +518,7 @@ def test_values_come_before_the_shipped_file() -> None:
     text = render({"PERSIST_SITE": "shop", "PERSIST_PROCESSES": "5"}, {"PERSIST_PROCESSES": "as many as fit"})
     assert 'Define PERSIST_SITE "shop"\n# as many as fit\nDefine PERSIST_PROCESSES "5"\n' in text
     assert text.endswith(shipped())
+    assert "# a b\nDefine X" in render({"X": "1"}, {"X": "a\nb"})
 
 
 def test_every_value_is_one_of_the_shipped_file() -> None:

@@ -27,7 +27,8 @@ def check_middleware(app_configs: Sequence[Any] | None = None, **kwargs: Any) ->
         return []  # the middleware refuses wrong options, which are messages of their own
     try:
         import_string(named)
-    except Exception as error:
+    # A script that ends the process would end the check, too, with status 0.
+    except (Exception, SystemExit) as error:
         return [_not_wrapped(f"WSGI_APPLICATION = {named!r} cannot be imported: {error}")]
     wrapped = bool(_made_of("middleware", "PersistMiddleware"))
     if aliases and not wrapped:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 from django.db.backends.base.validation import BaseDatabaseValidation
 
@@ -52,7 +53,7 @@ class PersistValidation(BaseDatabaseValidation):
         try:
             answer = _ask(self.connection)
             return [*found, *self._pooler(alias, answer), *_connections(alias, answer)]
-        except DatabaseError as error:
+        except (DatabaseError, ImproperlyConfigured) as error:
             return [*found, _unreachable(alias, error)]
 
     def _pooler(self, alias: Alias, answer: Answer) -> Iterator[checks.CheckMessage]:

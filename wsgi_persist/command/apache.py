@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import grp
+import os
 import pwd
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,7 +57,9 @@ def run(given: argparse.Namespace) -> None:
     user = given.user or values.apache_user()
     refuse_if([*find_mistakes(site, facts), *find_obstacles(site, facts, Account.of(user), given.static)])
     size = _automatic(facts, given) if automatic else sizing.Size(given.processes, "")
-    text = render(_defines(given, site, facts["script"], size), {"PERSIST_PROCESSES": size.why})
+    defines = _defines(given, site, facts["script"], size)
+    refuse_if(values.find_special(defines))
+    text = render(defines, {"PERSIST_PROCESSES": size.why})
     if given.check:
         httpd = syntax.find(facts["mod_wsgi"])
         syntax.check(httpd, text)
@@ -105,7 +109,24 @@ def _write(text: str, output: Path | None, force: bool) -> None:
         sys.stdout.write(text)
         return
     try:
-        with output.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(text)
+        if output.exists() and not output.is_file():
+            output.write_text(text, encoding="utf-8")  # such as /dev/stdout
+        else:
+            _put(text, output.resolve() if force else output, force)
     except OSError as error:
         raise Refused(f"{output} cannot be written: {error.strerror}") from None
+
+
+def _put(text: str, output: Path, force: bool) -> None:
+    """All of it or nothing: half of a virtual host keeps Apache, with all its sites, from starting."""
+    draft = output.with_name(f".{output.name}.{os.getpid()}")
+    with draft.open("x", encoding="utf-8"):
+        pass
+    try:
+        draft.write_text(text, encoding="utf-8")
+        if output.exists():
+            shutil.copymode(output, draft)
+        # Only os.link() refuses what came to be there meanwhile.
+        (os.replace if force else os.link)(draft, output)
+    finally:
+        draft.unlink(missing_ok=True)

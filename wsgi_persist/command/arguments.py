@@ -100,9 +100,23 @@ def find_contradictions(given: argparse.Namespace) -> Iterator[str]:
     name = given.site or given.project.name
     if not re.fullmatch(values.SITE_NAME, name):
         yield f"{name!r}, the project folder's name, cannot name the workers: give --site"
+    yield from _find_overridden(given.options or "", given.processes)
+    for folder in filter(None, (given.project, given.static)):
+        if set("*?[") & set(str(folder)):
+            yield f"{folder} has a '*', '?' or '[', by which <Directory> means other folders: rename it"
     # In python-path, which mod_wsgi splits there.
     if ":" in str(given.project):
         yield f"{given.project} has a ':', which mod_wsgi takes for two folders: move the project"
+
+
+def _find_overridden(options: str, processes: int | None) -> Iterator[str]:
+    """The last option given counts for mod_wsgi, and what was computed here would not."""
+    own = {"user": "give --user", "processes": "give --processes", "python-home": "give --venv"}
+    if processes is None:
+        own["threads"] = "give --processes N; each thread keeps connections of its own"
+    for name, mend in own.items():
+        if re.search(rf"(?<!\S){name}=", options):
+            yield f"--options {name}= would undo what is computed here: {mend}"
 
 
 def _venv_of(project: Path) -> Path:

@@ -67,7 +67,7 @@ def _about(wrapper: Any) -> dict[str, Any]:
 
 
 LIMITS = """
-SELECT pg_postmaster_start_time()::text || current_setting('port'),
+SELECT extract(epoch FROM pg_postmaster_start_time())::text || current_setting('port'),
        current_setting('max_connections')::int,
        current_setting('superuser_reserved_connections')::int
            + coalesce(current_setting('reserved_connections', true), '0')::int
@@ -89,6 +89,12 @@ def databases(names: list[str]) -> list[dict[str, Any]]:
         limits = {"aliases": [], "max_connections": most, "reserved": reserved}
         found.setdefault(server, limits)["aliases"].append(alias)
     return list(found.values())
+
+
+def imported() -> list[str]:
+    """The files of the modules that the site has imported by now."""
+    found = {str(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
+    return sorted(file for file in found if os.path.isabs(file) and os.path.isfile(file))
 
 
 def mod_wsgi() -> dict[str, str] | None:
@@ -121,29 +127,31 @@ def about(script: str | None, settings: str | None, ask_databases: bool) -> dict
         "aliases": kept,
         "databases": databases(direct) if ask_databases and direct else [],
         "files": [sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")],
+        "imported": imported(),
         "mod_wsgi": mod_wsgi(),
     }
 
 
-def told(error: BaseException) -> str:
+def told(error: BaseException, project: str) -> str:
     """One line: what went wrong, and where in the site."""
     place = traceback.extract_tb(error.__traceback__)
-    inside = [frame for frame in place if frame.filename.startswith(os.getcwd() + os.sep)]
+    inside = [frame for frame in place if frame.filename.startswith(project + os.sep)]
     where = f" ({inside[-1].filename}, line {inside[-1].lineno})" if inside else ""
     return f"{type(error).__name__}: {error}{where}"
 
 
-def main(request: str) -> None:
+def main(project: str, request: str) -> None:
+    sys.path[0] = project  # as mod_wsgi's python-path: a link stays one
     answer = os.dup(1)
     os.dup2(2, 1)
     try:
         facts = about(**json.loads(request))
     except (Exception, SystemExit) as error:
-        facts = {"error": told(error)}
+        facts = {"error": told(error, project)}
     os.write(answer, json.dumps(facts).encode())
     # Threads that the site started must not keep this process.
     os._exit(0)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from wsgi_persist.command import probe
 from wsgi_persist.command.access import ENTER, READ, WRITE, Account, obstacle
@@ -16,7 +18,7 @@ from wsgi_persist.command.refusal import Refused
 
 _PATIENCE = 60.0  # seconds; a site that imports for longer would not start under Apache either
 # Apache's environment has none of these, and a script that lives by them works in a shell only.
-_OF_THE_SHELL = ("DJANGO_SETTINGS_MODULE", "PYTHONPATH", "PYTHONHOME")
+_OF_THE_SHELL = re.compile(r"DJANGO_SETTINGS_MODULE|PYTHON.*")
 
 
 @dataclass(frozen=True)
@@ -49,25 +51,33 @@ class Site:
         script = str(self.script) if self.script else None
         request = {"script": script, "settings": self.settings, "ask_databases": ask_databases}
         source = Path(probe.__file__).read_text(encoding="utf-8")
-        facts = _answer([str(self.python), "-c", source, json.dumps(request)], self.project)
+        # -B: root's compiled files are not for the project.
+        command = [str(self.python), "-B", "-c", source, str(self.project), json.dumps(request)]
+        facts = _answer(command, self.project)
         if "error" in facts:
             raise Refused(f"the site, asked by {self.python}: {facts['error']}")
         return facts
 
 
 def _answer(command: list[str], folder: Path) -> dict[str, Any]:
-    environ = {name: value for name, value in os.environ.items() if name not in _OF_THE_SHELL}
+    environ = {name: value for name, value in os.environ.items() if not _OF_THE_SHELL.fullmatch(name)}
+    # A file, not a pipe, which programs that the site starts would keep open.
+    with tempfile.TemporaryFile() as said:
+        return _run(command, folder, environ, said)
+
+
+def _run(command: list[str], folder: Path, environ: dict[str, str], said: IO[bytes]) -> dict[str, Any]:
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": said}
     try:
-        done = subprocess.run(
-            command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=_PATIENCE
-        )
+        done = subprocess.run(command, cwd=folder, env=environ, check=False, timeout=_PATIENCE, **pipes)
         return dict(json.loads(done.stdout))
     except subprocess.TimeoutExpired:
         raise Refused(f"the site was not imported by {command[0]} within {_PATIENCE:.0f} s") from None
     except OSError as error:
         raise Refused(f"{command[0]} cannot be run in {folder}: {error.strerror}") from None
     except ValueError:
-        last = " ".join(done.stderr.strip().splitlines()[-1:])
+        said.seek(0)
+        last = " ".join(said.read().decode(errors="replace").strip().splitlines()[-1:])
         raise Refused(
             f"{command[0]} ended with status {done.returncode} while it imported the site: {last}"
         ) from None
@@ -109,6 +119,15 @@ def find_obstacles(
         if met := obstacle(account, path, bits):
             found.setdefault(met.path, met.text)  # one folder is often in the way of several
     yield from found.values()
+    if not found:
+        yield from _find_unreadable(facts["imported"], account)
+
+
+def _find_unreadable(files: Iterable[str], account: Account) -> Iterator[str]:
+    """The first one stands for all: a umask of 077 makes hundreds."""
+    found = {met.path: met.text for file in files if (met := obstacle(account, Path(file), READ))}
+    for text in list(found.values())[:1]:
+        yield text + (f" ({len(found) - 1} more like this)" if len(found) > 1 else "")
 
 
 def _socket_of(host: str, port: str) -> list[tuple[Path, int]]:

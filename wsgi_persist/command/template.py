@@ -30,6 +30,6 @@ def render(defines: Mapping[str, str], remarks: Mapping[str, str]) -> str:
     lines = ["# The values of this site, by `wsgi-persist apache`; what they mean is said below."]
     for name, value in defines.items():
         if remark := remarks.get(name):
-            lines.append(f"# {remark}")
+            lines.append(f"# {' '.join(remark.split())}")
         lines.append(f'Define {name} "{value}"')
     return "\n".join([*lines, "", shipped()])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import grp
 import os
 import pwd
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 # Whom Apache runs as: Debian, Red Hat, Alpine and Arch, SUSE, BSD; then whoever owns nothing.
@@ -14,7 +15,8 @@ DAEMONS = ("www-data", "apache", "http", "wwwrun", "www", "nobody")
 MODULE_NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 SITE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 # What ends a quoted value in Apache's configuration, or means something inside of it.
-SPECIAL = re.compile(r"[\"\\\r\n]|[$%]\{")
+# Halves of surrogate pairs are what Python makes of bytes that are no text.
+SPECIAL = re.compile(r"[\"\\\x00-\x1f\x7f\ud800-\udfff]|[$%]\{")
 
 
 def matching(pattern: str, allowed: str) -> Callable[[str], str]:
@@ -53,29 +55,45 @@ def processes(text: str) -> int | None:
 def reserved(text: str) -> tuple[str, int]:
     """``NAME=N`` or ``N``: connections that belong to somebody else."""
     name, _, number = text.rpartition("=")
-    return name or "others", whole(0, 1_000_000)(number)
+    return site_name(name or "others"), whole(0, 1_000_000)(number)
 
 
 def plain(text: str) -> str:
     if SPECIAL.search(text) or not text:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not allowed: give a text without quotes, backslashes, line ends, '${{' and '%{{'"
+            f"{text!r} is not allowed: give a text without quotes, backslashes, "
+            "control characters, '${' and '%{'"
         )
     return text
 
 
+def find_special(defines: Mapping[str, str]) -> Iterator[str]:
+    """What came from the machine or the site itself, and could not be written down as it is."""
+    for name, value in defines.items():
+        if SPECIAL.search(value):
+            yield f"{name} would be {value!r}, which means something else to Apache: rename it"
+
+
 def path(text: str) -> Path:
     """Absolute; links stay, so that a link to the current release keeps its meaning."""
-    return Path(os.path.abspath(plain(text)))
+    plain(text)
+    return Path(plain(os.path.abspath(text)))
 
 
 def user(text: str) -> pwd.struct_passwd:
     try:
-        return pwd.getpwnam(text)
+        found = pwd.getpwnam(text)
     except KeyError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no user of this machine: give the one that the workers run as"
         ) from None
+    try:
+        grp.getgrgid(found.pw_gid)
+    except KeyError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has the group {found.pw_gid}, which has no name: groupadd --gid {found.pw_gid} {text}"
+        ) from None
+    return found
 
 
 def apache_user() -> pwd.struct_passwd:
