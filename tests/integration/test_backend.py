@@ -36,6 +36,7 @@ def run_django(server: Server, code: str, **environment: str) -> subprocess.Comp
         ({"OPTIONS": {"persist": None}}, "None is not allowed: give a dictionary of options"),
         ({"OPTIONS": {"persist": {}, "pool": True}}, "OPTIONS['pool'] cannot stand beside wsgi_persist"),
         ({"CONN_MAX_AGE": -5}, "max_age=-5 is not allowed"),
+        ({"OPTIONS": ["persist"]}, "['OPTIONS']=['persist'] is not allowed: give a dictionary"),
     ],
 )
 @pytest.mark.parametrize("moment", ["wrapper", "middleware", "manage.py check"])

@@ -26,4 +26,4 @@ def test_announced(environ: dict[str, str], wanted: Workers) -> None:
 
 def test_unreadable() -> None:
     environ = {"PERSIST_PROCESSES": "0", "PERSIST_THREADS": "", "WEB_CONCURRENCY": "4 or 5"}
-    assert unreadable(environ) == {"PERSIST_PROCESSES": "0", "WEB_CONCURRENCY": "4 or 5"}
+    assert unreadable(environ) == {"PERSIST_PROCESSES": "0"}

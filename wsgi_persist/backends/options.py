@@ -19,6 +19,10 @@ def policy_of(alias: str, settings: Mapping[str, Any]) -> Policy:
     :raises ImproperlyConfigured: names the alias, the option, its value and what is allowed.
     """
     options = settings.get("OPTIONS") or {}
+    if not isinstance(options, Mapping):
+        raise ImproperlyConfigured(
+            f"DATABASES[{alias!r}]['OPTIONS']={options!r} is not allowed: give a dictionary"
+        )
     # A wrapper under a name of its own (a copy in a test) never meets a pin: it is the stock one.
     if options.get("pool") and alias in connections.settings:
         raise ImproperlyConfigured(

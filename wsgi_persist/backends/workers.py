@@ -28,8 +28,9 @@ def announced(environ: Mapping[str, str] = os.environ) -> Workers:
 
 
 def unreadable(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Variables that should be numbers and are not."""
-    given = {name: environ[name] for name in (*PROCESSES, *THREADS) if environ.get(name)}
+    """Variables of ours that should be numbers and are not; WEB_CONCURRENCY is other tools', too."""
+    ours = (name for name in (*PROCESSES, *THREADS) if name.startswith("PERSIST_"))
+    given = {name: environ[name] for name in ours if environ.get(name)}
     return {name: value for name, value in given.items() if _whole(value) is None}
 
 
