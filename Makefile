@@ -35,8 +35,9 @@ docs:  ## the manual as HTML
 	@python=$$($(ENVIRONMENT) docs) && built=$$($(ENVIRONMENT) --where)/docs && \
 	"$$python" -m sphinx -q -W --keep-going -b html docs "$$built" && echo "--> $$built/index.html"
 
-bench:  ## what a request's boundary costs
-	@python=$$($(ENVIRONMENT) test apache) && PYTHONPATH=. exec "$$python" -m tests.bench
+bench:  ## compare with what one would pick instead, 25 minutes (QUICK=1: 3; BENCH=--help)
+	@python=$$($(ENVIRONMENT) test bench apache) && export PYTHONPATH=. PG=$${PG:-machine} && \
+	exec "$$python" -m tests.bench $(BENCH)
 
 faults:  ## harm the database of a site under load, stock Django beside ours: an hour (FAULTS=--help)
 	@python=$$($(ENVIRONMENT) test apache) && PYTHONPATH=. exec "$$python" -m tests.faults.report $(FAULTS)

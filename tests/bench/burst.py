@@ -1,0 +1,67 @@
+"""A burst of load: by wrk where it is installed, else by the closed loop of our own."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tools import load
+
+
+class Burst(NamedTuple):
+    """Requests a second that were answered well, how many that were, and how many were not."""
+
+    rate: float
+    requests: int
+    errors: int
+
+
+Driver = Callable[[str, int, float], Burst]
+
+
+def loader() -> tuple[str, Driver]:
+    """Its name, and the function: URL, clients, seconds."""
+    program = shutil.which("wrk")
+    if program is None:
+        return "the closed loop of tools/load.py", _by_loop
+    return "wrk", lambda url, clients, seconds: _by_wrk(program, url, clients, seconds)
+
+
+def _by_loop(url: str, clients: int, seconds: float) -> Burst:
+    result = load.run(url, clients=clients, seconds=seconds)
+    return Burst(result.rps, result.requests - result.errors, result.errors)
+
+
+def _by_wrk(program: str, url: str, clients: int, seconds: float) -> Burst:
+    command = [program, "-t1", f"-c{clients}", "-d600s", url]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        time.sleep(seconds)
+        # It knows whole seconds alone; interrupted, it tells what it has measured so far.
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    return parse(said)
+
+
+def parse(said: str) -> Burst:
+    """What wrk says at its end."""
+    requests = int(_number(r"(\d+) requests in", said))
+    failed = int(_number(r"Non-2xx or 3xx responses: (\d+)", said))
+    broken = re.search(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
+    errors = failed + sum(map(int, broken.groups() if broken else ()))
+    rate = _number(r"Requests/sec:\s+([\d.]+)", said)
+    good = requests - failed
+    return Burst(rate * good / requests if requests else 0.0, good, errors)
+
+
+def _number(pattern: str, text: str) -> float:
+    found = re.search(pattern, text)
+    return float(found[1]) if found else 0.0

@@ -1,0 +1,149 @@
+"""A PostgreSQL server, the ways to reach it, and the tests' site in front of it in any variant."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import ssl
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.bench.variants import Variant
+from tests.conftest import make_certificate, site_environment
+from tests.faults.pgbouncer import PgBouncer
+from tests.faults.remote import RemoteProxy
+from tests.faults.stage import require_start
+from tests.faults.standby import query
+from tests.front import Front
+from tests.served import public_project
+from tests.site.fault_views import LEDGER
+from tools.apache import Apache, public_folder
+from tools.postgres import Cluster, has_tls
+
+# As the site's own time zone, or stock Django would pay a statement for each connection.
+SETTINGS = ("timezone=UTC", "max_connections=300")
+TABLES = (
+    LEDGER,
+    "CREATE TABLE entry (id serial PRIMARY KEY, note text NOT NULL)",
+    "INSERT INTO entry (note) SELECT 'note ' || n FROM generate_series(1, 100) n",
+)
+ROUND_TRIP = 0.001
+
+
+class Address(NamedTuple):
+    host: str
+    port: int
+    options: Mapping[str, Any] = {}
+
+
+class Stage:
+    """:param settings: of the server, beside the usual ones."""
+
+    def __init__(self, settings: Iterable[str] = ()) -> None:
+        self._stack = ExitStack()
+        self.home = public_folder("bench")
+        self._stack.callback(shutil.rmtree, self.home, ignore_errors=True)
+        self.cluster = Cluster(self.home / "data", [*SETTINGS, *settings])
+        self._certificate = make_certificate(self.home)
+        self._addresses: dict[str, Address] = {}
+        self.proxy: RemoteProxy | None = None
+
+    def __enter__(self) -> Stage:
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the server itself speaks it; else something in front of it does."""
+        return has_tls(self.cluster.bin)
+
+    def address(self, transport: str) -> Address:
+        if transport not in self._addresses:
+            self._addresses[transport] = getattr(self, f"_{transport}")()
+        return self._addresses[transport]
+
+    @contextmanager
+    def sites(
+        self, variants: Iterable[Variant], address: Address, driver: str, workers: int, aliases: int = 1
+    ) -> Iterator[dict[str, Apache]]:
+        """All of them at once, warm, by their keys."""
+        with ExitStack() as stack:
+            project = stack.enter_context(public_project())
+            started = {
+                variant.key: stack.enter_context(
+                    self.site(variant, address, driver, workers, aliases, project)
+                )
+                for variant in variants
+            }
+            for apache in started.values():
+                require_start(apache)
+            yield started
+
+    @contextmanager
+    def site(
+        self, variant: Variant, address: Address, driver: str, workers: int, aliases: int, project: Path
+    ) -> Iterator[Apache]:
+        with ExitStack() as stack:
+            if variant.pooler:
+                address = stack.enter_context(self._pooled(address))
+            root = public_folder("apache")
+            stack.callback(shutil.rmtree, root, ignore_errors=True)
+            environ = site_environment(
+                self.cluster,
+                **variant.given(address.options).environment,
+                SITE_DRIVER=driver,
+                SITE_HOST=address.host,
+                SITE_PORT=str(address.port),
+                SITE_ALIASES=json.dumps({f"alias {number}": {} for number in range(2, aliases + 1)}),
+                PYTHONPATH="",
+            )
+            defines = {"PERSIST_PROJECT": str(project), "PERSIST_PROCESSES": str(workers)}
+            yield stack.enter_context(Apache(root, defines=defines, environ=environ, mpm="event"))
+
+    @contextmanager
+    def _pooled(self, address: Address) -> Iterator[Address]:
+        """PgBouncer stands beside the workers, whatever is between it and the server."""
+        with PgBouncer(self.cluster, "transaction", address[:2]) as pooler:
+            yield Address(str(pooler.folder), pooler.port)
+
+    def _start(self) -> None:
+        certificate, key = self._certificate
+        if self.has_tls:
+            self.cluster.settings += ["ssl=on", f"ssl_cert_file={certificate}", f"ssl_key_file={key}"]
+        self.cluster.create().start()
+        self._stack.callback(self.cluster.destroy)
+        query(self.cluster, "CREATE DATABASE site")
+        for sql in TABLES:
+            query(self.cluster, sql, "site")
+
+    def _socket(self) -> Address:
+        return Address(str(self.cluster.socket_dir), self.cluster.port)
+
+    def _tcp(self) -> Address:
+        return Address("127.0.0.1", self.cluster.port, {"sslmode": "disable"})
+
+    def _tls(self) -> Address:
+        port = self.cluster.port if self.has_tls else self._encrypting()
+        return Address("127.0.0.1", port, {"sslmode": "require"})
+
+    def _far(self) -> Address:
+        server = ("127.0.0.1", self.cluster.port)
+        self.proxy = self._stack.enter_context(RemoteProxy(server, delay=ROUND_TRIP / 2))
+        return Address("127.0.0.1", self.proxy.port, {"sslmode": "disable"})
+
+    def _encrypting(self) -> int:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self._certificate)
+        front = Front(("127.0.0.1", self.cluster.port), context)
+        self._stack.callback(front.close)
+        return front.port
