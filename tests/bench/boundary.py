@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from types import ModuleType
 from typing import Any
@@ -81,7 +82,7 @@ def start_response(status: str, headers: list[Any]) -> None:
     pass
 
 
-def microseconds(work: Callable[[], None], times: int) -> float:
+def microseconds(work: Callable[[], object], times: int) -> float:
     started = time.perf_counter()
     work()
     return (time.perf_counter() - started) / times * 1e6
@@ -95,8 +96,8 @@ class Variants:
 
     def live(self, count: int) -> None:
         scope = process_scope()
-        for pin in list(scope.pins.values()):
-            pin.stop()
+        for pinned in list(scope.pins.values()):
+            pinned.stop()
         scope.pins.clear()
         boundary = scope.enter({})
         for pin in self.pins[:count]:
@@ -170,7 +171,7 @@ def measure_scanner() -> dict[str, float]:
     def first_sight(sql: str, times: int) -> float:
         texts = [f"{sql} -- {number}" for number in range(times)]
         classify = Classifier()
-        return median(microseconds(lambda text=text: classify(text), 1) for text in texts)
+        return median(microseconds(partial(classify, text), 1) for text in texts)
 
     return {
         f"first sight of a SELECT of {len(select)} characters": first_sight(select, 900),

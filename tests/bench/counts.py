@@ -7,6 +7,7 @@ import importlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from tests.bench.burst import Driver
@@ -63,7 +64,8 @@ class Counter:
             ask(REQUESTS)
             trips = turns.count
             found = _of_server(server)
-            calls = [system_calls(pid, lambda n=n: ask(n)) for n in (REQUESTS, 2 * REQUESTS)]
+            once = system_calls(pid, partial(ask, REQUESTS))
+            twice = system_calls(pid, partial(ask, 2 * REQUESTS))
         used = memory(pid)
         backends = server.backends()
         return {
@@ -74,7 +76,7 @@ class Counter:
             "rss": used["Rss"],
             "backend": memory(backends[0])["Pss"] if backends else None,
             # The difference leaves out what attaching to the worker costs.
-            "system_calls": None if None in calls else (calls[1] - calls[0]) / REQUESTS,
+            "system_calls": None if once is None or twice is None else (twice - once) / REQUESTS,
         }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import ssl
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -146,4 +145,4 @@ class Stage:
         context.load_cert_chain(*self._certificate)
         front = Front(("127.0.0.1", self.cluster.port), context)
         self._stack.callback(front.close)
-        return front.port
+        return int(front.port)

@@ -1,4 +1,4 @@
-"""What a user would pick: wsgi_persist, Django's own ways, third parties' packages, a pooler, two old ideas."""
+"""What a user would pick: wsgi_persist, Django's own ways, third parties', a pooler, two old ideas."""
 
 from __future__ import annotations
 

@@ -34,6 +34,13 @@ def orm(request: HttpRequest) -> HttpResponse:
 
 
 @transaction.non_atomic_requests
+def three(request: HttpRequest) -> HttpResponse:
+    """Of any alias."""
+    using = request.GET["using"]
+    return HttpResponse(" ".join(str(scalar("SELECT 1", using=using)) for _ in range(3)))
+
+
+@transaction.non_atomic_requests
 def each_alias(request: HttpRequest) -> HttpResponse:
     return HttpResponse(" ".join(str(scalar("SELECT 1", using=alias)) for alias in connections))
 
@@ -47,5 +54,5 @@ def census(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"objects": len(gc.get_objects()), "files": files, "rss": resident})
 
 
-_VIEWS = [orm, each_alias, census]
+_VIEWS = [orm, three, each_alias, census]
 urlpatterns = [path(f"bench/{view.__name__.replace('_', '-')}/", view) for view in _VIEWS]

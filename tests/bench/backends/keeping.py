@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.backends.postgresql import base
+from django.db.backends.postgresql.psycopg_any import IsolationLevel
+from django.db.utils import Error
 
 
 class Keeping(base.DatabaseWrapper):
@@ -20,25 +22,25 @@ class Keeping(base.DatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         connection = self.kept().pop(self.alias, None)
-        if connection is not None and _answers(connection):
-            self.isolation_level = base.IsolationLevel.READ_COMMITTED
+        if connection is not None and self._answers(connection):
+            self.isolation_level = IsolationLevel.READ_COMMITTED
             return connection
         return super().get_new_connection(conn_params)
 
     def _close(self) -> None:
         connection = self.connection
         try:
-            connection.commit()
-        except base.Database.Error:
+            with self.wrap_database_errors:
+                connection.commit()
+        except Error:
             connection.close()
         else:
             self.kept()[self.alias] = connection
 
-
-def _answers(connection: Any) -> bool:
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except base.Database.Error:
-        return False
-    return True
+    def _answers(self, connection: Any) -> bool:
+        try:
+            with self.wrap_database_errors, connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except Error:
+            return False
+        return True
