@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.bench import boundary, counts, endurance, report, tables
 from tests.bench.burst import loader
-from tests.bench.contests import Runner
+from tests.bench.contests import STARTING, Runner
 from tests.bench.facts import facts
 from tests.bench.failures import Harm
 from tests.bench.plan import PLANS, Plan
@@ -27,7 +27,7 @@ from tests.faults import Unavailable
 
 ROOT = Path(__file__).parent.parent.parent
 # Seconds of one variant's part, as seen on a machine of two cores.
-STARTING, COUNTING, FAILING, SILENCE = 2.5, 7.0, 16.0, 60.0
+COUNTING, FAILING, SILENCE, BOUNDARY = 7.0, 16.0, 60.0, 30.0
 
 
 class Run:
@@ -112,6 +112,7 @@ def _seconds(plan: Plan) -> float:
         + COUNTING * len(plan.counted)
         + FAILING * len(plan.failing)
         + SILENCE * len(plan.silenced)
+        + BOUNDARY
     )
 
 

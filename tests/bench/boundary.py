@@ -78,8 +78,8 @@ def serve(application: Application, requests: int) -> None:
             close()
 
 
-def start_response(status: str, headers: list[Any]) -> None:
-    pass
+def start_response(status: str, headers: list[Any], *exc_info: Any) -> Callable[[bytes], object]:
+    return bytes
 
 
 def microseconds(work: Callable[[], object], times: int) -> float:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from tests.bench.plan import DJANGO, TRANSPORT_NAMES
 from tests.bench.results import Results
+from tests.bench.statistics import Spread
 from tests.bench.variants import OURS, VARIANTS
 
 KINDS = ("svg", "png")
+WIDTH = 0.8 / len(DJANGO)
 OUR_COLOUR, COLOURS = "#1f5fa8", ("#b9b9b9", "#8c8c8c", "#5f5f5f")
 
 
@@ -46,6 +48,12 @@ def _save(name: str, chart: Callable[[Results, Any], bool], results: Results, fo
     return drawn
 
 
+def _around(spreads: Iterable[Spread]) -> list[list[float]]:
+    """How far the middle half reaches below and above the medians."""
+    spreads = list(spreads)
+    return [[each.median - each.low for each in spreads], [each.high - each.median for each in spreads]]
+
+
 def _rivals(results: Results, axes: Any) -> bool:
     """Requests a second of all on a Unix socket, with the middle half."""
     outcome = results.outcome("three", "socket")
@@ -54,13 +62,11 @@ def _rivals(results: Results, axes: Any) -> bool:
     rates = {key: pairs.rate for key, pairs in outcome.pairs.items()} | {OURS.key: outcome.rate}
     keys = sorted(rates, key=lambda key: rates[key].median)
     middles = [rates[key].median for key in keys]
-    around = [
-        [rates[key].median - rates[key].low for key in keys],
-        [rates[key].high - rates[key].median for key in keys],
-    ]
     colours = [OUR_COLOUR if key.startswith(OURS.key) else COLOURS[0] for key in keys]
     names = [VARIANTS[key].name for key in keys]
-    axes.barh(names, middles, xerr=around, color=colours, error_kw={"linewidth": 0.8})
+    axes.barh(
+        names, middles, xerr=_around(rates[key] for key in keys), color=colours, error_kw={"linewidth": 0.8}
+    )
     axes.set_xlabel("requests/s, three SELECTs, Unix socket, 2 workers")
     return True
 
@@ -69,16 +75,17 @@ def _transports(results: Results, axes: Any) -> bool:
     """Ours as a multiple of Django's own ways, for each way to the server."""
     outcomes = {name: results.outcome("three", key) for key, name in TRANSPORT_NAMES.items()}
     present = {name: outcome for name, outcome in outcomes.items() if outcome is not None}
-    width = 0.8 / len(DJANGO)
     for number, (key, colour) in enumerate(zip(DJANGO, COLOURS, strict=True)):
-        ratios = [outcome.pairs[key].ratio for outcome in present.values()]
-        places = [place + (number - 1) * width for place in range(len(present))]
-        around = [[r.median - r.low for r in ratios], [r.high - r.median for r in ratios]]
+        ratios = {
+            place + (number - 1) * WIDTH: outcome.pairs[key].ratio
+            for place, outcome in enumerate(present.values())
+            if key in outcome.pairs
+        }
         bars = axes.bar(
-            places,
-            [ratio.median for ratio in ratios],
-            width,
-            yerr=around,
+            list(ratios),
+            [ratio.median for ratio in ratios.values()],
+            WIDTH,
+            yerr=_around(ratios.values()),
             color=colour,
             label=f"against {VARIANTS[key].name}",
             error_kw={"linewidth": 0.8},

@@ -14,7 +14,8 @@ from tests.bench.stage import Stage
 from tests.bench.variants import OURS, VARIANTS
 from tools.apache import Apache
 
-WARM_UP = 0.5
+# Seconds: of load before the first round, and for a site to start with its workers.
+WARM_UP, STARTING = 0.5, 2.5
 
 
 class Runner:
@@ -40,6 +41,7 @@ class Runner:
         with self._stage.sites(
             [OURS, *present], address, first.driver, first.workers, first.aliases
         ) as sites:
+            self._progress.done(STARTING * len(sites))
             for contest in contests:
                 yield self._contest(contest, sites)
 

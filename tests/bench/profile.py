@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.bench.burst import loader
 from tests.bench.facts import facts
@@ -24,22 +26,27 @@ PARTS = {
     "lease": "beyond it, the pin leased and given back",
     "adoption": "beyond it, Django's wrapper around it",
     "statement": "for each statement, beyond stock's cursor",
-    "page": "a page of three SELECTs through Django's handler, PostgreSQL included",
+    "page": "pages through Django's handler, PostgreSQL's time not counted",
 }
 # Beside a page's own boundary, lease and adoption: three cursors, and three times sending.
 OF_A_STATEMENT = ("making a cursor", "sending it, all of the above but the cursor")
-TOTAL, BEYOND = "measured as a whole", "ours beyond it"
+TOTAL, BEYOND = "measured as a whole", "three SELECTs: ours beyond it"
 # Of the site: ours is the default, the other keeps its connection as stock Django does.
-ALIASES = {"stock": {"ENGINE": "django.db.backends.postgresql", "OPTIONS": {}, "CONN_MAX_AGE": None}}
+ALIASES: dict[str, dict[str, Any]] = {
+    "stock": {"ENGINE": "django.db.backends.postgresql", "OPTIONS": {}, "CONN_MAX_AGE": None}
+}
 Found = list[tuple[str, str, float, int]]
+Layers = list[tuple[int, str, float, float]]
+Calls = tuple[int, int]
 
 
-def measured(stage: Stage, driver: str, pairs: int) -> Found:
+def measured(stage: Stage, driver: str, pairs: int) -> tuple[Found, Layers, Calls]:
     """In a process of its own: Django takes one driver for good."""
     environ = site_environment(stage.cluster, SITE_DRIVER=driver, SITE_ALIASES=json.dumps(ALIASES))
     command = [sys.executable, "-m", "tests.bench.profile", "--steps", "--pairs", str(pairs)]
     done = subprocess.run(command, env={**os.environ, **environ}, check=True, stdout=subprocess.PIPE)
-    return [(part, name, us, times) for part, name, us, times in json.loads(done.stdout)]
+    steps, layers, calls = json.loads(done.stdout)
+    return [tuple(step) for step in steps], [tuple(layer) for layer in layers], tuple(calls)
 
 
 def accounted(found: Found) -> float:
@@ -48,14 +55,33 @@ def accounted(found: Found) -> float:
     return whole + sum(us * times for _, name, us, times in found if name in OF_A_STATEMENT)
 
 
-def report(by_driver: dict[str, Found]) -> str:
+def report(by_driver: dict[str, Found], layers: dict[str, Layers], calls: dict[str, Calls]) -> str:
     first = next(iter(by_driver.values()))
     texts = [_part(part, title, first, by_driver) for part, title in PARTS.items()]
     sums = [
-        ["accounted for by the steps", *(f"{accounted(found):.1f}" for found in by_driver.values())],
-        ["measured", *(f"{_us(found, BEYOND):.1f}" for found in by_driver.values())],
+        ["the steps above, in a loop", *(f"{accounted(found):.1f}" for found in by_driver.values())],
+        ["the layers, in their places", *(f"{_outermost(found):.1f}" for found in layers.values())],
+        ["measured, ours beyond stock", *(f"{_us(found, BEYOND):.1f}" for found in by_driver.values())],
+        ["function calls beyond stock", *(f"{ours - stock} to {stock}" for ours, stock in calls.values())],
     ]
-    return "\n".join([*texts, "A page's cost beyond stock, microseconds:\n", table(["", *by_driver], sums)])
+    texts += ["The layers in their places, microseconds a page of three SELECTs:\n", in_places(layers)]
+    return "\n".join(
+        [*texts, "A page's cost, microseconds where nothing else is said:\n", table(["", *by_driver], sums)]
+    )
+
+
+def in_places(layers: dict[str, Layers]) -> str:
+    """A layer within another is marked with a dot for each that it is in."""
+    costs = [{what: us for _, what, us, _ in found} for found in layers.values()]
+    rows = [
+        [f"{'· ' * depth}{what}", f"{calls:g}", *(f"{each.get(what, 0.0):.2f}" for each in costs)]
+        for depth, what, _, calls in next(iter(layers.values()))
+    ]
+    return table(["", "calls", *layers], rows)
+
+
+def _outermost(layers: Layers) -> float:
+    return sum(us for depth, _, us, _ in layers if depth == 0)
 
 
 def _part(part: str, title: str, first: Found, by_driver: dict[str, Found]) -> str:
@@ -86,13 +112,20 @@ def main() -> None:
         import django
 
         django.setup()
-        from tests.bench.steps import steps
+        from tests.bench import steps
 
-        print(json.dumps(steps(given.pairs)))
+        logging.disable(logging.INFO)
+        found = [steps.steps(given.pairs), steps.layers(3 * given.pairs), steps.function_calls()]
+        print(json.dumps(found))
         return
     with Stage() as stage:
-        head = fields(facts(stage, loader()[0]))
-        text = f"{head}\n{report({driver: measured(stage, driver, given.pairs) for driver in DRIVERS})}"
+        found = {driver: measured(stage, driver, given.pairs) for driver in DRIVERS}
+        tables = report(
+            {driver: steps for driver, (steps, _, _) in found.items()},
+            {driver: layers for driver, (_, layers, _) in found.items()},
+            {driver: calls for driver, (_, _, calls) in found.items()},
+        )
+        text = f"{fields(facts(stage, loader()[0]))}\n{tables}"
     if given.into:
         given.into.parent.mkdir(parents=True, exist_ok=True)
         given.into.write_text(text)

@@ -16,7 +16,8 @@ from django.db import connections
 from django.db.backends.utils import CursorWrapper
 
 from tests.bench.boundary import Sink, bare, environ, start_response
-from tests.bench.timing import Work, cost, nothing
+from tests.bench.layers import in_place
+from tests.bench.timing import Work, calls, cost, nothing
 from wsgi_persist import PersistMiddleware
 from wsgi_persist.answer import Answer
 from wsgi_persist.backends.cursors import Replaying
@@ -94,9 +95,7 @@ def _boundary(measure: Measure) -> Iterator[Step]:
     yield Step(BOUNDARY, "start_response in between", measure(lambda: Answer(start_response, none, given)))
     yield Step(BOUNDARY, "the file wrapper, lent and put back", measure(lent))
     yield Step(BOUNDARY, "the response that closes once", measure(wrapped, unwrapped))
-    yield Step(
-        BOUNDARY, TOTAL, measure(lambda: serve_one(middleware, given), lambda: serve_one(bare, given))
-    )
+    yield Step(BOUNDARY, TOTAL, measure(lambda: serve_one(middleware, given), lambda: serve_one(bare, given)))
 
 
 def serve_one(application: Any, given: dict[str, Any]) -> None:
@@ -136,7 +135,7 @@ def _asked(driver: Any, connection: Any) -> None:
 
 def _adoption(measure: Measure) -> Iterator[Step]:
     scope = process_scope()
-    pin, ours, stock = scope.pins["default"], connections["default"], connections["stock"]
+    pin, ours = scope.pins["default"], _wrapper("default")
 
     def leased() -> None:
         boundary = scope.enter({})
@@ -148,8 +147,9 @@ def _adoption(measure: Measure) -> Iterator[Step]:
         ours.ensure_connection()
         boundary.leave()
 
-    yield Step(DJANGO, "a wrapper's attributes at rest", measure(ours._come_to_rest))
-    yield Step(DJANGO, "stock's own look at its connection", -measure(stock.close_if_unusable_or_obsolete))
+    yield Step(DJANGO, "is it the alias's own wrapper", measure(ours._is_the_alias))
+    yield Step(DJANGO, "are the settings those of the pin", measure(lambda: ours._fits(pin.made_for)))
+    yield Step(DJANGO, "a wrapper's attributes at rest, twice", 2 * measure(ours._come_to_rest))
     yield Step(DJANGO, TOTAL, measure(adopted, leased))
 
 
@@ -188,23 +188,45 @@ def leased_default() -> Iterator[None]:
     boundary.leave()
 
 
+def _wrapper(alias: str) -> Any:
+    return connections[alias]
+
+
 def _cursor(connection: Any) -> None:
     with connection.cursor():
         pass
 
 
 def _page(measure: Measure) -> Iterator[Step]:
-    """The same page of the site, by Django's own handler, to a real server."""
+    """Pages of the site, by Django's own handler, to a real server."""
     site = get_wsgi_application()
-    ours = _asking(PersistMiddleware(site), "default")
-    stock = _asking(site, "stock")
-    yield Step(PAGE, "stock, kept and unchecked", measure(stock, times=20))
-    yield Step(PAGE, "ours beyond it", measure(ours, stock, times=20))
+    ours, idle = asking(PersistMiddleware(site), "default"), asking(PersistMiddleware(site))
+    stock, stock_idle = asking(site, "stock"), asking(site)
+    yield Step(PAGE, "no query: stock", measure(stock_idle, times=20))
+    yield Step(PAGE, "no query: ours beyond it", measure(idle, stock_idle, times=20))
+    yield Step(PAGE, "three SELECTs: stock, kept and unchecked", measure(stock, times=20))
+    yield Step(PAGE, "three SELECTs: ours beyond it", measure(ours, stock, times=20))
 
 
-def _asking(application: Any, using: str) -> Work:
+def asking(application: Any, using: str | None = None) -> Work:
+    """Ask for three SELECTs of an alias, or for a page without a query."""
+    path = "/faults/no-query/" if using is None else "/bench/three/"
+
     def ask() -> None:
-        given = {**environ(), "PATH_INFO": "/bench/three/", "QUERY_STRING": f"using={using}"}
-        serve_one(application, given)
+        serve_one(application, {**environ(), "PATH_INFO": path, "QUERY_STRING": f"using={using}"})
 
     return ask
+
+
+def function_calls() -> tuple[int, int]:
+    """That a page of three SELECTs makes: ours, and stock's."""
+    site = get_wsgi_application()
+    pages = asking(PersistMiddleware(site), "default"), asking(site, "stock")
+    for page in pages:
+        page()  # what is done once is done
+    return calls(pages[0]), calls(pages[1])
+
+
+def layers(pages: int) -> list[tuple[int, str, float, float]]:
+    """Of the page with three SELECTs."""
+    return list(in_place(asking(PersistMiddleware(get_wsgi_application()), "default"), pages))
