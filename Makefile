@@ -4,7 +4,7 @@
 ENVIRONMENT = $(or $(PYTHON),python3) -m tools.environment
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test django-suite lint bench faults docs clean
+.PHONY: help demo test django-suite lint bench profile faults docs clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,6 +38,10 @@ docs:  ## the manual as HTML
 bench:  ## compare with what one would pick instead, 25 minutes (QUICK=1: 3; BENCH=--help)
 	@python=$$($(ENVIRONMENT) test bench apache) && export PYTHONPATH=. PG=$${PG:-machine} && \
 	exec "$$python" -m tests.bench $(BENCH)
+
+profile:  ## account for every microsecond of a request (BENCH=--help)
+	@python=$$($(ENVIRONMENT) test apache) && export PYTHONPATH=. PG=$${PG:-machine} && \
+	exec "$$python" -m tests.bench.profile $(BENCH)
 
 faults:  ## harm the database of a site under load, stock Django beside ours: an hour (FAULTS=--help)
 	@python=$$($(ENVIRONMENT) test apache) && PYTHONPATH=. exec "$$python" -m tests.faults.report $(FAULTS)

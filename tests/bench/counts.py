@@ -74,7 +74,7 @@ class Counter:
             "requests": REQUESTS,
             "pss": used["Pss"],
             "rss": used["Rss"],
-            "backend": memory(backends[0])["Pss"] if backends else None,
+            "backend": memory(backends[0])["Pss_Anon"] if backends else None,
             # The difference leaves out what attaching to the worker costs.
             "system_calls": None if once is None or twice is None else (twice - once) / REQUESTS,
         }

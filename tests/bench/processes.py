@@ -16,11 +16,11 @@ STILL = 0.5
 
 
 def memory(pid: int) -> dict[str, int]:
-    """Bytes: ``Pss`` shares what is shared among those who share it, ``Rss`` counts it in full."""
+    """Bytes: ``Rss`` counts what is shared in full, ``Pss`` divides it among those who share it, and
+    ``Pss_Anon`` leaves out files and shared memory, such as PostgreSQL's buffers."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return {
-        name: int(size) * 1024 for name, size in re.findall(r"^(Pss|Rss):\s+(\d+) kB", text, re.MULTILINE)
-    }
+    sizes = re.findall(r"^(Rss|Pss|Pss_Anon):\s+(\d+) kB", text, re.MULTILINE)
+    return {name: int(size) * 1024 for name, size in sizes}
 
 
 def wait_until_idle(pid: int, timeout: float = 30.0) -> None:

@@ -102,6 +102,28 @@ def _rest(found: Found, part: str) -> float:
     return _us(found, TOTAL, part) - sum(steps)
 
 
+def tables(pairs: int) -> str:
+    with Stage() as stage:
+        found = {driver: measured(stage, driver, pairs) for driver in DRIVERS}
+        text = report(
+            {driver: steps for driver, (steps, _, _) in found.items()},
+            {driver: layers for driver, (_, layers, _) in found.items()},
+            {driver: calls for driver, (_, _, calls) in found.items()},
+        )
+        return f"{fields(facts(stage, loader()[0]))}\n{text}"
+
+
+def child(pairs: int) -> None:
+    """What :func:`measured` starts."""
+    import django
+
+    django.setup()
+    from tests.bench import steps
+
+    logging.disable(logging.INFO)
+    print(json.dumps([steps.steps(pairs), steps.layers(3 * pairs), steps.function_calls()]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.profile", description=__doc__)
     parser.add_argument("--into", type=Path, help="a file for the tables")
@@ -109,23 +131,9 @@ def main() -> None:
     parser.add_argument("--steps", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.steps:
-        import django
-
-        django.setup()
-        from tests.bench import steps
-
-        logging.disable(logging.INFO)
-        found = [steps.steps(given.pairs), steps.layers(3 * given.pairs), steps.function_calls()]
-        print(json.dumps(found))
+        child(given.pairs)
         return
-    with Stage() as stage:
-        found = {driver: measured(stage, driver, given.pairs) for driver in DRIVERS}
-        tables = report(
-            {driver: steps for driver, (steps, _, _) in found.items()},
-            {driver: layers for driver, (_, layers, _) in found.items()},
-            {driver: calls for driver, (_, _, calls) in found.items()},
-        )
-        text = f"{fields(facts(stage, loader()[0]))}\n{tables}"
+    text = tables(given.pairs)
     if given.into:
         given.into.parent.mkdir(parents=True, exist_ok=True)
         given.into.write_text(text)

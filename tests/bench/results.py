@@ -56,7 +56,8 @@ class Counts:
 
     :ivar opened: connections that the server saw opened while so many requests were served.
     :ivar open: connections at the end of them.
-    :ivar pss: of the worker, bytes; *rss* likewise, *backend* that of one of its connections.
+    :ivar pss: of the worker, bytes; *rss* likewise; *backend* of one of its sessions in the server, what
+        is its own.
     :ivar first_page: milliseconds of the first page after each start.
     :ivar first_opened: connections that these first pages opened, at most.
     """

@@ -51,8 +51,8 @@ OVERVIEW = (
 )
 COUNTED = (
     "Of one worker that answers the page with three SELECTs over TCP. Statements, round trips and system "
-    "calls are for each request; system calls are all of the worker's, Python's and mod_wsgi's among them. "
-    "Memory is proportional (PSS)."
+    "calls are for each request, connections opened for a hundred; system calls are all of the worker's, Python's and mod_wsgi's among them. "
+    "Memory is proportional (PSS) and in MiB; the backend's is its own, without the server's buffers."
 )
 FAILING = (
     "Pages that read, on 2 workers: how many failed, of how many, and the slowest. The server was restarted "
@@ -101,13 +101,13 @@ def counts(results: Results) -> str:
         "statements",
         "round trips",
         "system calls",
-        "opened in 100 requests",
+        "opened by 100",
         "open",
-        "worker MiB",
+        "worker",
         "its RSS",
-        "backend MiB",
-        "first page ms",
-        "it opened",
+        "backend",
+        "first page, ms",
+        "opened by it",
     )
     return table(head, [_counted(key, each) for key, each in results.counts.items()])
 
