@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,7 +22,7 @@ from tests.bench.failures import Harm
 from tests.bench.plan import PLANS, Plan
 from tests.bench.progress import Progress
 from tests.bench.results import Results
-from tests.bench.stage import Stage
+from tests.bench.stage import Stage, spared
 from tests.bench.variants import VARIANTS
 from tests.faults import Unavailable
 
@@ -49,26 +50,26 @@ class Run:
         return [key for key in keys if key not in self.results.missing]
 
     def contests(self) -> None:
-        with Stage() as stage:
-            self.results.facts = facts(stage, self.loader)
+        with self._stage() as stage:
             runner = Runner(stage, self.drive, self.plan.burst, self.progress)
             for outcome in runner.run(self.plan.contests):
                 self.results.outcomes.append(outcome)
 
     def counts(self) -> None:
-        with Stage(counts.SETTINGS) as stage:
-            self.results.facts = self.results.facts or facts(stage, self.loader)
+        with self._stage(counts.SETTINGS) as stage:
             counter = counts.Counter(stage, self.drive, self.plan.starts)
             for key in self.present(self.plan.counted):
                 self.progress.say(f"one worker, counted: {VARIANTS[key].name}")
-                self.results.counts[key] = counter.counts(VARIANTS[key])
+                with spared(VARIANTS[key], self.results.missing):
+                    self.results.counts[key] = counter.counts(VARIANTS[key])
                 self.progress.done(COUNTING)
 
     def failures(self) -> None:
         with Harm() as harm:
             for key in self.present(self.plan.failing):
                 self.progress.say(f"failures and leaks: {VARIANTS[key].name}")
-                self.results.failing[key] = harm.failing(VARIANTS[key])
+                with spared(VARIANTS[key], self.results.missing):
+                    self.results.failing[key] = harm.failing(VARIANTS[key])
                 self.progress.done(FAILING)
             try:
                 self._silence(harm)
@@ -78,21 +79,29 @@ class Run:
     def _silence(self, harm: Harm) -> None:
         for key in self.present(self.plan.silenced):
             self.progress.say(f"silence of the network: {VARIANTS[key].name}")
-            self.results.failing[key].scenarios["silence"] = harm.silenced(VARIANTS[key])
+            with spared(VARIANTS[key], self.results.missing):
+                self.results.failing[key].scenarios["silence"] = harm.silenced(VARIANTS[key])
             self.progress.done(SILENCE)
 
     def boundary(self) -> None:
         self.progress.say("the boundary, without a web server")
-        with Stage() as stage:
-            self.results.facts = self.results.facts or facts(stage, self.loader)
+        with self._stage() as stage:
             effort = boundary.SHORT if self.results.plan == "quick" else boundary.FULL
             self.results.boundary = boundary.figures(stage.cluster, effort)
 
     def growth(self) -> None:
         if self.million:
-            with Stage() as stage:
-                self.results.facts = self.results.facts or facts(stage, self.loader)
+            with self._stage() as stage:
                 self.results.growth["ours"] = endurance.growth(stage, self.million, self.progress)
+
+    @contextmanager
+    def _stage(self, settings: Iterable[str] = ()) -> Iterator[Stage]:
+        with Stage(settings) as stage:
+            self.results.facts = self.results.facts or facts(stage, self.loader)
+            try:
+                yield stage
+            finally:
+                self.results.missing.update(stage.failed)
 
 
 PARTS: dict[str, Callable[[Run], None]] = {

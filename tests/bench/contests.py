@@ -35,7 +35,8 @@ class Runner:
     def _of_stage(self, contests: list[Contest]) -> Iterator[Outcome]:
         first = contests[0]
         rivals = dict.fromkeys(key for contest in contests for key in contest.rivals)
-        present = [VARIANTS[key] for key in rivals if not VARIANTS[key].missing()]
+        left_out = self._stage.failed
+        present = [VARIANTS[key] for key in rivals if key not in left_out and not VARIANTS[key].missing()]
         address = self._stage.address(first.transport)
         self._progress.say(f"{len(present) + 1} sites, {first.transport}, {first.workers} workers each")
         with self._stage.sites(

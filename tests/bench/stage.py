@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.bench.variants import Variant
+from tests.bench.variants import OURS, Variant
 from tests.conftest import make_certificate, site_environment
 from tests.faults.pgbouncer import PgBouncer
 from tests.faults.remote import RemoteProxy
@@ -20,6 +20,7 @@ from tests.front import Front
 from tests.served import public_project
 from tests.site.fault_views import LEDGER
 from tools.apache import Apache, public_folder
+from tools.httpd import ApacheError
 from tools.postgres import Cluster, has_tls
 
 # As the site's own time zone, or stock Django would pay a statement for each connection.
@@ -30,6 +31,8 @@ TABLES = (
     "INSERT INTO entry (note) SELECT 'note ' || n FROM generate_series(1, 100) n",
 )
 ROUND_TRIP = 0.001
+# Of a variant, and not of this program.
+FAILURES = (RuntimeError, ApacheError, OSError)
 
 
 class Address(NamedTuple):
@@ -38,8 +41,21 @@ class Address(NamedTuple):
     options: Mapping[str, Any] = {}
 
 
+@contextmanager
+def spared(variant: Variant, failed: dict[str, str]) -> Iterator[None]:
+    """Whatever a rival fails in does not end the run: it is noted, by its key."""
+    try:
+        yield
+    except FAILURES as error:
+        if variant.key == OURS.key:
+            raise
+        failed[variant.key] = str(error).partition(";")[0].partition("\n")[0]
+
+
 class Stage:
-    """:param settings: of the server, beside the usual ones."""
+    """:param settings: of the server, beside the usual ones.
+    :ivar failed: why a variant could not be run, by its key.
+    """
 
     def __init__(self, settings: Iterable[str] = ()) -> None:
         self._stack = ExitStack()
@@ -49,6 +65,7 @@ class Stage:
         self._certificate = make_certificate(self.home)
         self._addresses: dict[str, Address] = {}
         self.proxy: RemoteProxy | None = None
+        self.failed: dict[str, str] = {}
 
     def __enter__(self) -> Stage:
         try:
@@ -75,18 +92,21 @@ class Stage:
     def sites(
         self, variants: Iterable[Variant], address: Address, driver: str, workers: int, aliases: int = 1
     ) -> Iterator[dict[str, Apache]]:
-        """All of them at once, warm, by their keys."""
+        """All of them at once, warm, by their keys; those that do not start are in ``failed``."""
         with ExitStack() as stack:
             project = stack.enter_context(public_project())
-            started = {
-                variant.key: stack.enter_context(
-                    self.site(variant, address, driver, workers, aliases, project)
-                )
-                for variant in variants
-            }
-            for apache in started.values():
-                require_start(apache)
+            started = {}
+            for variant in variants:
+                site = self._warm(variant, address, driver, workers, aliases, project)
+                with spared(variant, self.failed):
+                    started[variant.key] = stack.enter_context(site)
             yield started
+
+    @contextmanager
+    def _warm(self, *given: Any) -> Iterator[Apache]:
+        with self.site(*given) as apache:
+            require_start(apache)
+            yield apache
 
     @contextmanager
     def site(

@@ -25,9 +25,10 @@ def report(results: Results) -> str:
     parts = [
         section("Machine and versions", fields({**results.facts, **_releases(results)})),
         section("Targets", TARGETS, targets(results)),
-        section("Overview", OVERVIEW, overview(results)),
-        *(section(outcome.contest.name, *contest(outcome)) for outcome in results.outcomes),
     ]
+    if results.outcomes:
+        parts.append(section("Overview", OVERVIEW, overview(results)))
+        parts += [section(outcome.contest.name, *contest(outcome)) for outcome in results.outcomes]
     if results.counts:
         parts.append(section("One worker, counted", COUNTED, counts(results)))
     if results.failing:
@@ -51,8 +52,9 @@ OVERVIEW = (
 )
 COUNTED = (
     "Of one worker that answers the page with three SELECTs over TCP. Statements, round trips and system "
-    "calls are for each request, connections opened for a hundred; system calls are all of the worker's, Python's and mod_wsgi's among them. "
-    "Memory is proportional (PSS) and in MiB; the backend's is its own, without the server's buffers."
+    "calls are for each request, connections opened for a hundred; system calls are all of the worker's, "
+    "Python's and mod_wsgi's among them. Memory is proportional (PSS) and in MiB; the backend's is its own, "
+    "without the server's buffers."
 )
 FAILING = (
     "Pages that read, on 2 workers: how many failed, of how many, and the slowest. The server was restarted "

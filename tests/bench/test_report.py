@@ -17,6 +17,7 @@ from tests.bench.burst import Burst, parse
 from tests.bench.plan import FULL, PAGES, PLANS, SHORT, Contest, Plan
 from tests.bench.results import Counts, Failing, Growth, Outcome, Pairs, Results, read
 from tests.bench.rst import table
+from tests.bench.stage import spared
 from tests.bench.targets import verdicts
 from tests.bench.variants import VARIANTS
 
@@ -207,6 +208,18 @@ def test_rounds_and_bursts_are_chosen() -> None:
     plan = bench.planned(given)
     assert plan.burst == 0.2
     assert {contest.rounds for contest in plan.contests} == {1}
+
+
+def test_rival_that_fails_is_left_out_with_the_reason() -> None:
+    failed: dict[str, str] = {}
+    with spared(VARIANTS["pool"], failed):
+        raise RuntimeError("the site answers 500; the end of its log:\nmuch")
+    assert failed == {"pool": "the site answers 500"}
+
+
+def test_ours_that_fails_ends_the_run() -> None:
+    with pytest.raises(RuntimeError), spared(VARIANTS["ours"], {}):
+        raise RuntimeError("the site answers 500")
 
 
 def test_part_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
