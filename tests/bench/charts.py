@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.bench.plan import DJANGO, TRANSPORT_NAMES
 from tests.bench.results import Results
-from tests.bench.statistics import Spread
+from tests.bench.statistics import Spread, spread
 from tests.bench.variants import OURS, VARIANTS
 
 KINDS = ("svg", "png")
@@ -55,19 +55,21 @@ def _around(spreads: Iterable[Spread]) -> list[list[float]]:
 
 
 def _rivals(results: Results, axes: Any) -> bool:
-    """Requests a second of all on a Unix socket, with the middle half."""
+    """All on a Unix socket as a part of ours, pair by pair: rates alone would drift with the machine."""
     outcome = results.outcome("three", "socket")
     if outcome is None:
         return False
-    rates = {key: pairs.rate for key, pairs in outcome.pairs.items()} | {OURS.key: outcome.rate}
-    keys = sorted(rates, key=lambda key: rates[key].median)
-    middles = [rates[key].median for key in keys]
-    colours = [OUR_COLOUR if key.startswith(OURS.key) else COLOURS[0] for key in keys]
-    names = [VARIANTS[key].name for key in keys]
-    axes.barh(
-        names, middles, xerr=_around(rates[key] for key in keys), color=colours, error_kw={"linewidth": 0.8}
+    shares = {key: pairs.share for key, pairs in outcome.pairs.items()} | {OURS.key: spread([1.0])}
+    keys = sorted(shares, key=lambda key: shares[key].median)
+    bars = axes.barh(
+        [VARIANTS[key].name for key in keys],
+        [shares[key].median for key in keys],
+        xerr=_around(shares[key] for key in keys),
+        color=[OUR_COLOUR if key.startswith(OURS.key) else COLOURS[0] for key in keys],
+        error_kw={"linewidth": 0.8},
     )
-    axes.set_xlabel("requests/s, three SELECTs, Unix socket, 2 workers")
+    axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=2)
+    axes.set_xlabel("requests/s as a part of wsgi_persist's: three SELECTs, Unix socket, 2 workers")
     return True
 
 

@@ -28,6 +28,11 @@ class Pairs:
         return spread(ratios(self.ours, self.theirs))
 
     @property
+    def share(self) -> Spread:
+        """Theirs as a part of ours."""
+        return spread(ratios(self.theirs, self.ours))
+
+    @property
     def rate(self) -> Spread:
         return spread(self.theirs)
 
