@@ -10,7 +10,7 @@ from tests.bench.burst import Driver
 from tests.bench.plan import PAGES, Contest
 from tests.bench.progress import Progress
 from tests.bench.results import Outcome, Pairs
-from tests.bench.stage import Stage
+from tests.bench.stage import Stage, spared
 from tests.bench.variants import OURS, VARIANTS
 from tools.apache import Apache
 
@@ -47,10 +47,8 @@ class Runner:
                 yield self._contest(contest, sites)
 
     def _contest(self, contest: Contest, sites: Mapping[str, Apache]) -> Outcome:
-        rivals = [key for key in contest.rivals if key in sites]
+        rivals = self._warm(contest, sites)
         outcome = Outcome(contest, {key: Pairs() for key in rivals})
-        for key in (OURS.key, *rivals):
-            self._drive(self._url(sites[key], contest), 2 * contest.workers, WARM_UP)
         for number in range(contest.rounds):
             self._progress.say(f"{contest.name}: round {number + 1} of {contest.rounds}")
             self._draw.shuffle(rivals)
@@ -59,6 +57,18 @@ class Runner:
         if contest.transport == "far" and self._stage.proxy is not None:
             outcome.round_trip = self._stage.proxy.round_trip()
         return outcome
+
+    def _warm(self, contest: Contest, sites: Mapping[str, Apache]) -> list[str]:
+        """The rivals that answer."""
+        answering = []
+        for key in (OURS.key, *contest.rivals):
+            if key in sites:
+                with spared(VARIANTS[key], self._stage.failed):
+                    url = self._url(sites[key], contest)
+                    if not self._drive(url, 2 * contest.workers, WARM_UP).requests:
+                        raise RuntimeError(f"it answers no page of: {contest.name}")
+                    answering.append(key)
+        return answering[1:]
 
     def _round(self, outcome: Outcome, sites: Mapping[str, Apache], rivals: list[str]) -> None:
         """Ours stands between two rivals, so that each has a burst of ours right beside its own."""

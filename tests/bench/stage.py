@@ -132,7 +132,8 @@ class Stage:
     @contextmanager
     def _pooled(self, address: Address) -> Iterator[Address]:
         """PgBouncer stands beside the workers, whatever is between it and the server."""
-        with PgBouncer(self.cluster, "transaction", address[:2]) as pooler:
+        tls = address.options.get("sslmode", "disable")
+        with PgBouncer(self.cluster, "transaction", address[:2], tls) as pooler:
             yield Address(str(pooler.folder), pooler.port)
 
     def _start(self) -> None:

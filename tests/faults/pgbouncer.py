@@ -25,6 +25,7 @@ admin_users = {user}
 pool_mode = {mode}
 ignore_startup_parameters = extra_float_digits, options
 server_login_retry = 1
+server_tls_sslmode = {tls}
 """
 
 
@@ -33,16 +34,22 @@ class PgBouncer:
 
     :param mode: ``"session"`` or ``"transaction"``.
     :param upstream: host and port of the server; its Unix socket if not given.
+    :param tls: ``sslmode`` towards the server.
     :raises Unavailable: where PgBouncer is not installed.
     """
 
     def __init__(
-        self, cluster: Cluster, mode: str = "session", upstream: tuple[str, int] | None = None
+        self,
+        cluster: Cluster,
+        mode: str = "session",
+        upstream: tuple[str, int] | None = None,
+        tls: str = "disable",
     ) -> None:
         program = shutil.which("pgbouncer", path=SEARCH)
         if program is None:
             raise Unavailable("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
         self.cluster = cluster
+        self._tls = tls
         self._upstream = upstream or (str(cluster.socket_dir), cluster.port)
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="pgbouncer"))
@@ -109,6 +116,7 @@ class PgBouncer:
                 users=users,
                 user=SUPERUSER,
                 mode=mode,
+                tls=self._tls,
             )
         )
         if user := unprivileged_user():
