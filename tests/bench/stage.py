@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
@@ -49,7 +50,12 @@ def spared(variant: Variant, failed: dict[str, str]) -> Iterator[None]:
     except FAILURES as error:
         if variant.key == OURS.key:
             raise
-        failed[variant.key] = str(error).partition(";")[0].partition("\n")[0]
+        failed[variant.key] = _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    """In one line that may be published: without paths of this machine."""
+    return re.sub(r"/\S*/\S*", "...", str(error).partition(";")[0].partition("\n")[0])
 
 
 class Stage:
