@@ -8,8 +8,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
+from tests.faults.faults import wait_for
 from tools import load
 
 
@@ -41,6 +43,7 @@ def _by_wrk(program: str, url: str, clients: int, seconds: float) -> Burst:
     command = [program, "-t1", f"-c{clients}", "-d600s", url]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
+        wait_for(lambda: _catches_interrupt(process.pid))
         time.sleep(seconds)
         # It knows whole seconds alone; interrupted, it tells what it has measured so far.
         process.send_signal(signal.SIGINT)
@@ -51,8 +54,16 @@ def _by_wrk(program: str, url: str, clients: int, seconds: float) -> Burst:
     return parse(said)
 
 
+def _catches_interrupt(pid: int) -> bool:
+    """Before it has made its connections it does not, and would end without a word."""
+    caught = re.search(r"^SigCgt:\s+(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (signal.SIGINT - 1) & 1)
+
+
 def parse(said: str) -> Burst:
     """What wrk says at its end."""
+    if "requests in" not in said:
+        raise ValueError(f"wrk has measured nothing: {said!r}")
     requests = int(_number(r"(\d+) requests in", said))
     failed = int(_number(r"Non-2xx or 3xx responses: (\d+)", said))
     broken = re.search(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)

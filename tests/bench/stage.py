@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import ssl
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.faults.remote import RemoteProxy
 from tests.faults.stage import require_start
 from tests.faults.standby import query
 from tests.front import Front
+from tests.http import get, in_parallel
 from tests.served import public_project
 from tests.site.fault_views import LEDGER
 from tools.apache import Apache, public_folder
@@ -32,6 +34,7 @@ TABLES = (
     "INSERT INTO entry (note) SELECT 'note ' || n FROM generate_series(1, 100) n",
 )
 ROUND_TRIP = 0.001
+WARM = "/bench/warm/"
 # Of a variant, and not of this program.
 FAILURES = (RuntimeError, ApacheError, OSError)
 
@@ -51,6 +54,21 @@ def spared(variant: Variant, failed: dict[str, str]) -> Iterator[None]:
         if variant.key == OURS.key:
             raise
         failed[variant.key] = _reason(error)
+
+
+def require_warm(apache: Apache, patience: float = 120.0) -> None:
+    """Until each worker has loaded the site and its driver, and asked its databases: or the first bursts
+    would measure that, of all who do it in the first request."""
+    require_start(apache)
+    give_up = time.monotonic() + patience
+    seen: set[int] = set()
+    while cold := set(apache.daemon_pids()) - seen:
+        if time.monotonic() > give_up:
+            raise RuntimeError(f"{len(cold)} workers do not answer within {patience:g} s")
+        for answer in in_parallel(2 * len(cold), lambda: get(apache.port, WARM)):
+            if answer.status != 200:
+                raise RuntimeError(f"the site answers {answer.status}")
+            seen.add(int(answer.text))
 
 
 def _reason(error: Exception) -> str:
@@ -111,7 +129,7 @@ class Stage:
     @contextmanager
     def _warm(self, *given: Any) -> Iterator[Apache]:
         with self.site(*given) as apache:
-            require_start(apache)
+            require_warm(apache)
             yield apache
 
     @contextmanager

@@ -189,6 +189,11 @@ def test_what_wrk_says(trouble: str, burst: Burst) -> None:
     assert parse(SAID.format(trouble)) == burst
 
 
+def test_wrk_that_says_nothing_has_not_measured_zero() -> None:
+    with pytest.raises(ValueError, match="measured nothing"):
+        parse("")
+
+
 @pytest.mark.parametrize("contest", [*FULL, *SHORT], ids=lambda contest: contest.name)
 def test_contest_is_of_what_there_is(contest: Contest) -> None:
     assert contest.page in PAGES

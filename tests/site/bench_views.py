@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from pathlib import Path
 
 from django.db import connections, models, transaction
@@ -41,6 +42,15 @@ def three(request: HttpRequest) -> HttpResponse:
 
 
 @transaction.non_atomic_requests
+def warm(request: HttpRequest) -> HttpResponse:
+    """Which process answers, now that it is connected; slow, so that several asked at once are several."""
+    for alias in connections:
+        scalar("SELECT 1", using=alias)
+    time.sleep(0.05)
+    return HttpResponse(str(os.getpid()))
+
+
+@transaction.non_atomic_requests
 def each_alias(request: HttpRequest) -> HttpResponse:
     return HttpResponse(" ".join(str(scalar("SELECT 1", using=alias)) for alias in connections))
 
@@ -54,5 +64,5 @@ def census(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"objects": len(gc.get_objects()), "files": files, "rss": resident})
 
 
-_VIEWS = [orm, three, each_alias, census]
+_VIEWS = [orm, three, warm, each_alias, census]
 urlpatterns = [path(f"bench/{view.__name__.replace('_', '-')}/", view) for view in _VIEWS]
