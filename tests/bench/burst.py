@@ -16,11 +16,12 @@ from tools import load
 
 
 class Burst(NamedTuple):
-    """Requests a second that were answered well, how many that were, and how many were not."""
+    """Requests a second that were answered well, how many that were, how many were not, and why."""
 
     rate: float
     requests: int
     errors: int
+    trouble: str = ""
 
 
 Driver = Callable[[str, int, float], Burst]
@@ -36,7 +37,8 @@ def loader() -> tuple[str, Driver]:
 
 def _by_loop(url: str, clients: int, seconds: float) -> Burst:
     result = load.run(url, clients=clients, seconds=seconds)
-    return Burst(result.rps, result.requests - result.errors, result.errors)
+    trouble = str(result) if result.errors else ""
+    return Burst(result.rps, result.requests - result.errors, result.errors, trouble)
 
 
 def _by_wrk(program: str, url: str, clients: int, seconds: float) -> Burst:
@@ -70,7 +72,8 @@ def parse(said: str) -> Burst:
     errors = failed + sum(map(int, broken.groups() if broken else ()))
     rate = _number(r"Requests/sec:\s+([\d.]+)", said)
     good = requests - failed
-    return Burst(rate * good / requests if requests else 0.0, good, errors)
+    trouble = "; ".join(line.strip() for line in said.splitlines() if re.search(r"errors:|Non-2xx", line))
+    return Burst(rate * good / requests if requests else 0.0, good, errors, trouble)
 
 
 def _number(pattern: str, text: str) -> float:

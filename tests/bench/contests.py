@@ -82,6 +82,8 @@ class Runner:
     def _one(self, outcome: Outcome, sites: Mapping[str, Apache], key: str) -> float:
         contest = outcome.contest
         burst = self._drive(self._url(sites[key], contest), 2 * contest.workers, self._burst)
+        if burst.errors:
+            self._progress.say(f"{VARIANTS[key].name}: {burst.trouble}")
         if key == OURS.key:
             outcome.errors += burst.errors
         else:

@@ -181,8 +181,11 @@ Transfer/sec:    200.00KB
     ("trouble", "burst"),
     [
         ("", Burst(1234.0, 617, 0)),
-        ("  Non-2xx or 3xx responses: 617\n", Burst(0.0, 0, 617)),
-        ("  Socket errors: connect 1, read 2, write 0, timeout 3\n", Burst(1234.0, 617, 6)),
+        ("  Non-2xx or 3xx responses: 617\n", Burst(0.0, 0, 617, "Non-2xx or 3xx responses: 617")),
+        (
+            "  Socket errors: connect 1, read 2, write 0, timeout 3\n",
+            Burst(1234.0, 617, 6, "Socket errors: connect 1, read 2, write 0, timeout 3"),
+        ),
     ],
 )
 def test_what_wrk_says(trouble: str, burst: Burst) -> None:
