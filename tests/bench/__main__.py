@@ -34,12 +34,12 @@ COUNTING, FAILING, SILENCE, BOUNDARY = 7.0, 16.0, 60.0, 30.0
 class Run:
     """Each part adds to ``results``; what has been found is kept when a later part fails."""
 
-    def __init__(self, plan: Plan, name: str, million: int) -> None:
+    def __init__(self, plan: Plan, given: argparse.Namespace) -> None:
         self.plan = plan
-        self.million = million
-        self.progress = Progress(_seconds(plan))
+        self.million = given.million
+        self.progress = Progress(seconds(plan, given.only))
         self.loader, self.drive = loader()
-        self.results = Results({}, name)
+        self.results = Results({}, given.plan)
         for key, variant in VARIANTS.items():
             if why := variant.missing():
                 self.results.missing[key] = why
@@ -113,16 +113,16 @@ PARTS: dict[str, Callable[[Run], None]] = {
 }
 
 
-def _seconds(plan: Plan) -> float:
+def seconds(plan: Plan, parts: Iterable[str]) -> float:
+    """About how long these parts take."""
     sites = {contest.stage: len(contest.rivals) + 1 for contest in plan.contests}
-    return (
-        plan.seconds
-        + STARTING * sum(sites.values())
-        + COUNTING * len(plan.counted)
-        + FAILING * len(plan.failing)
-        + SILENCE * len(plan.silenced)
-        + BOUNDARY
-    )
+    by_part = {
+        "contests": plan.seconds + STARTING * sum(sites.values()),
+        "counts": COUNTING * len(plan.counted),
+        "failures": FAILING * len(plan.failing) + SILENCE * len(plan.silenced),
+        "boundary": BOUNDARY,
+    }
+    return sum(by_part.get(part, 0.0) for part in parts)
 
 
 def _part(text: str) -> list[str]:
@@ -155,7 +155,7 @@ def planned(given: argparse.Namespace) -> Plan:
 def main() -> int:
     given = parser().parse_args()
     folder = given.into or ROOT / "bench-results" / datetime.now(timezone.utc).strftime("%Y-%m-%d-%H%M")
-    run = Run(planned(given), given.plan, given.million)
+    run = Run(planned(given), given)
     status = 0
     try:
         for name in given.only:

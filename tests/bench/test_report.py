@@ -192,6 +192,12 @@ def test_what_wrk_says(trouble: str, burst: Burst) -> None:
     assert parse(SAID.format(trouble)) == burst
 
 
+def test_time_is_that_of_the_parts_chosen() -> None:
+    plan = PLANS["full"]
+    assert bench.seconds(plan, ["growth"]) == 0
+    assert bench.seconds(plan, bench.PARTS) > bench.seconds(plan, ["contests"]) > plan.seconds
+
+
 def test_wrk_that_says_nothing_has_not_measured_zero() -> None:
     with pytest.raises(ValueError, match="measured nothing"):
         parse("")
