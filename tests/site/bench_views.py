@@ -13,9 +13,6 @@ from django.urls import path
 
 from tests.site.views import scalar
 
-ENTRY = "CREATE TABLE IF NOT EXISTS entry (id serial PRIMARY KEY, note text NOT NULL)"
-ENTRIES = "INSERT INTO entry (note) SELECT 'note ' || n FROM generate_series(1, 100) n"
-
 
 class Entry(models.Model):
     note = models.TextField()
