@@ -4,7 +4,7 @@
 ENVIRONMENT = $(or $(PYTHON),python3) -m tools.environment
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test django-suite lint bench ends faults docs clean
+.PHONY: help demo test django-suite lint bench profile ends faults docs clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,8 +37,13 @@ docs:  ## the manual as HTML
 	@python=$$($(ENVIRONMENT) docs) && built=$$($(ENVIRONMENT) --where)/docs && \
 	"$$python" -m sphinx -q -W --keep-going -b html docs "$$built" && echo "--> $$built/index.html"
 
-bench:  ## what a request's boundary costs
-	@python=$$($(ENVIRONMENT) test apache) && PYTHONPATH=. exec "$$python" -m tests.bench
+bench:  ## compare with what one would pick instead, 25 minutes (QUICK=1: 3; BENCH=--help)
+	@python=$$($(ENVIRONMENT) test bench apache) && export PYTHONPATH=. PG=$${PG:-machine} && \
+	exec "$$python" -m tests.bench $(BENCH)
+
+profile:  ## account for every microsecond of a request (BENCH=--help)
+	@python=$$($(ENVIRONMENT) test apache) && export PYTHONPATH=. PG=$${PG:-machine} && \
+	exec "$$python" -m tests.bench.profile $(BENCH)
 
 ends:  ## every end of a worker under load, with figures: a quarter of an hour
 	@python=$$($(ENVIRONMENT) test apache) && LOAD=full PYTHONPATH=. exec "$$python" -W error -m pytest -q -s tests/apache/test_ends_under_load.py

@@ -10,6 +10,7 @@ from pathlib import Path
 from tools.apache import public_folder
 
 ROOT = Path(__file__).parent.parent
+PARTS = ("wsgi_persist", "tests/site", "tests/bench/backends")
 IGNORED = shutil.ignore_patterns("__pycache__")
 
 
@@ -17,9 +18,10 @@ IGNORED = shutil.ignore_patterns("__pycache__")
 def public_project() -> Iterator[Path]:
     """The code, where the daemons' user can read it."""
     folder = public_folder("project")
-    shutil.copytree(ROOT / "wsgi_persist", folder / "wsgi_persist", ignore=IGNORED)
-    shutil.copytree(ROOT / "tests" / "site", folder / "tests" / "site", ignore=IGNORED)
-    (folder / "tests" / "__init__.py").touch()
+    for part in PARTS:
+        shutil.copytree(ROOT / part, folder / part, ignore=IGNORED)
+    for package in ("tests", "tests/bench"):
+        (folder / package / "__init__.py").touch()
     (folder / "wsgi.py").write_text("from tests.site.wsgi import application  # noqa: F401\n")
     try:
         yield folder

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -33,6 +35,8 @@ SOURCES = (
 # Extras that are linked with the Python they are built for: another's from pip's cache may not fit.
 COMPILED = ("apache", "uwsgi")
 OPTIONAL = ("uwsgi",)
+# Extras whose packages have nothing to do with each other: one that fails leaves the others.
+SINGLY = ("bench",)
 
 
 def folder() -> Path:
@@ -80,18 +84,33 @@ class Environment:
         wanted = requirements(extra)
         if extra == "apache":
             wanted = [self._fitting(requirement) for requirement in wanted]
+        if extra in SINGLY:
+            self._add_singly(extra, wanted)
+        else:
+            self._add(extra, extra, wanted, extra in OPTIONAL)
+
+    def _add_singly(self, extra: str, wanted: list[str]) -> None:
+        """None of them may replace what is there: Django and the drivers are what is compared."""
+        kept = self.home / "kept.txt"
+        found = [str(self.python), "-m", "pip", "freeze", "--exclude", "wsgi-persist"]
+        if not all(self._is_current(f"{extra}-{_slug(each)}", each) for each in wanted):
+            kept.write_text(subprocess.run(found, check=True, capture_output=True, text=True).stdout)
+        for each in wanted:
+            self._add(f"{extra}-{_slug(each)}", extra, [each], True, "-c", str(kept))
+
+    def _add(self, name: str, extra: str, wanted: list[str], optional: bool, *options: str) -> None:
         mark = "\n".join(wanted)
-        if self._is_current(extra, mark):
+        if self._is_current(name, mark):
             return
         say(f"packages of [{extra}]: {', '.join(wanted)}")
         try:
-            self._install(extra, wanted)
+            self._install(extra, [*options, *wanted])
         except Trouble as trouble:
-            if extra not in OPTIONAL:
+            if not optional:
                 raise
-            say(f"[{extra}] is left out, its tests are skipped: {trouble}")
+            say(f"{wanted[0] if options else f'[{extra}]'} is left out: {trouble}")
         else:
-            self._stamp(extra, mark)
+            self._stamp(name, mark)
 
     def _install(self, extra: str, wanted: list[str]) -> None:
         if extra in COMPILED:
@@ -143,6 +162,11 @@ def requirements(extra: str) -> list[str]:
     if extra not in known:
         raise Trouble(f"no extra {extra!r} in setup.cfg; known are {', '.join(known)}")
     return known[extra].split()
+
+
+def _slug(requirement: str) -> str:
+    """The name alone."""
+    return re.split(r"[^\w-]", requirement)[0]
 
 
 def _own_folder() -> Path:

@@ -1,238 +1,174 @@
-"""What the boundary of a request costs: ``python -m tests.bench`` (``QUICK=1`` for a short run).
+"""Compare wsgi_persist with what a user would pick instead, on this machine, with real servers.
 
-Variants are run in turn, each request for request beside the bare application, so that a machine whose
-speed drifts treats them alike; each figure is the median over the rounds of the median paired difference.
+QUICK=1 or --plan quick: under three minutes. --million: one worker and a million requests beside that.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import platform
-import shutil
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
-from statistics import median
-from types import ModuleType
-from typing import Any
-from wsgiref.util import setup_testing_defaults
 
-from tools.postgres import Cluster
-from wsgi_persist import PersistMiddleware, Pin
-from wsgi_persist.cursors import Ears, telling
-from wsgi_persist.registry import process_scope
-from wsgi_persist.sql import Classifier
+from tests.bench import boundary, counts, endurance, report, tables
+from tests.bench.burst import loader
+from tests.bench.contests import STARTING, Runner
+from tests.bench.facts import facts
+from tests.bench.failures import Harm
+from tests.bench.plan import PLANS, Plan
+from tests.bench.progress import Progress
+from tests.bench.results import Results
+from tests.bench.stage import Stage, spared
+from tests.bench.variants import VARIANTS
+from tests.faults import Unavailable
 
-Application = Callable[..., Iterable[bytes]]
-QUICK = bool(os.environ.get("QUICK"))
-ROUNDS, PAIRS, REQUESTS = (3, 30, 1_000) if QUICK else (15, 100, 1_000)
-
-
-def environ() -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    setup_testing_defaults(given)
-    # The server's file wrapper is there under mod_wsgi, so its cost counts.
-    return {**given, "wsgi.multithread": False, "wsgi.file_wrapper": object}
+ROOT = Path(__file__).parent.parent.parent
+# Seconds of one variant's part, as seen on a machine of two cores.
+COUNTING, FAILING, SILENCE, BOUNDARY = 7.0, 16.0, 60.0, 30.0
 
 
-def bare(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-    start_response("200 OK", [])
-    return [b"hello"]
+class Run:
+    """Each part adds to ``results``; what has been found is kept when a later part fails."""
+
+    def __init__(self, plan: Plan, given: argparse.Namespace) -> None:
+        self.plan = plan
+        self.million = given.million
+        self.progress = Progress(seconds(plan, given.only))
+        self.loader, self.drive = loader()
+        self.results = Results({}, given.plan)
+        for key, variant in VARIANTS.items():
+            if why := variant.missing():
+                self.results.missing[key] = why
+            elif variant.release:
+                self.results.releases[key] = variant.release
+
+    def present(self, keys: tuple[str, ...]) -> list[str]:
+        return [key for key in keys if key not in self.results.missing]
+
+    def contests(self) -> None:
+        with self._stage() as stage:
+            runner = Runner(stage, self.drive, self.plan.burst, self.progress)
+            for outcome in runner.run(self.plan.contests):
+                self.results.outcomes.append(outcome)
+
+    def counts(self) -> None:
+        with self._stage(counts.SETTINGS) as stage:
+            counter = counts.Counter(stage, self.drive, self.plan.starts)
+            for key in self.present(self.plan.counted):
+                self.progress.say(f"one worker, counted: {VARIANTS[key].name}")
+                with spared(VARIANTS[key], self.results.missing):
+                    self.results.counts[key] = counter.counts(VARIANTS[key])
+                self.progress.done(COUNTING)
+
+    def failures(self) -> None:
+        with Harm() as harm:
+            for key in self.present(self.plan.failing):
+                self.progress.say(f"failures and leaks: {VARIANTS[key].name}")
+                with spared(VARIANTS[key], self.results.missing):
+                    self.results.failing[key] = harm.failing(VARIANTS[key])
+                self.progress.done(FAILING)
+            try:
+                self._silence(harm)
+            except Unavailable as missing:
+                self.results.notes.append(f"silence of the network: {missing}")
+
+    def _silence(self, harm: Harm) -> None:
+        for key in self.present(self.plan.silenced):
+            self.progress.say(f"silence of the network: {VARIANTS[key].name}")
+            with spared(VARIANTS[key], self.results.missing):
+                self.results.failing[key].scenarios["silence"] = harm.silenced(VARIANTS[key])
+            self.progress.done(SILENCE)
+
+    def boundary(self) -> None:
+        self.progress.say("the boundary, without a web server")
+        with self._stage() as stage:
+            effort = boundary.SHORT if self.results.plan == "quick" else boundary.FULL
+            self.results.boundary = boundary.figures(stage.cluster, effort)
+
+    def growth(self) -> None:
+        if self.million:
+            with self._stage() as stage:
+                self.results.growth["ours"] = endurance.growth(stage, self.million, self.progress)
+
+    @contextmanager
+    def _stage(self, settings: Iterable[str] = ()) -> Iterator[Stage]:
+        with Stage(settings) as stage:
+            self.results.facts = self.results.facts or facts(stage, self.loader)
+            try:
+                yield stage
+            finally:
+                self.results.missing.update(stage.failed)
 
 
-def using(pin: Pin) -> Application:
-    """The application touches its connection, which leases the pin, and sends nothing."""
-
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        pin.connection  # noqa: B018
-        return bare(environ, start_response)
-
-    return app
-
-
-def serve(application: Application, requests: int) -> None:
-    given = environ()
-    for _ in range(requests):
-        response = application(given, start_response)
-        for _chunk in response:
-            pass
-        close = getattr(response, "close", None)
-        if close is not None:
-            close()
+PARTS: dict[str, Callable[[Run], None]] = {
+    "contests": Run.contests,
+    "counts": Run.counts,
+    "failures": Run.failures,
+    "boundary": Run.boundary,
+    "growth": Run.growth,
+}
 
 
-def start_response(status: str, headers: list[Any]) -> None:
-    pass
-
-
-def microseconds(work: Callable[[], None], times: int) -> float:
-    started = time.perf_counter()
-    work()
-    return (time.perf_counter() - started) / times * 1e6
-
-
-class Variants:
-    """Applications with so many live pins in the process scope while each is measured."""
-
-    def __init__(self, connect: Callable[[], Any]) -> None:
-        self.pins = [Pin(connect, name=f"pin {number}") for number in range(8)]
-
-    def live(self, count: int) -> None:
-        scope = process_scope()
-        for pin in list(scope.pins.values()):
-            pin.stop()
-        scope.pins.clear()
-        boundary = scope.enter({})
-        for pin in self.pins[:count]:
-            pin.connection  # noqa: B018
-        boundary.leave()
-
-    def cost(self, application: Application, pins: int) -> float:
-        """Microseconds a request beyond the bare application."""
-        self.live(pins)
-        return median(_served(application) - _served(bare) for _ in range(PAIRS))
-
-
-def _served(application: Application) -> float:
-    return microseconds(lambda: serve(application, REQUESTS), REQUESTS)
-
-
-def measure(driver: ModuleType, cluster: Cluster) -> list[str]:
-    variants = Variants(lambda: driver.connect(**cluster.dsn()))
-    idle, busy = PersistMiddleware(bare), PersistMiddleware(using(variants.pins[0]))
-    connection = driver.connect(**cluster.dsn())
-    connection.autocommit = True
-    found: dict[str, list[float]] = {}
-    for number in range(ROUNDS):
-        print(f"\r--> {driver.__name__}: round {number + 1} of {ROUNDS}", end="", file=sys.stderr, flush=True)
-        for name, app, pins in [
-            ("no pin", idle, 0),
-            ("1 live pin", idle, 1),
-            ("8 live pins", idle, 8),
-            ("1 live pin, leased", busy, 1),
-        ]:
-            found.setdefault(name, []).append(variants.cost(app, pins))
-        ping = microseconds(lambda: select_one(connection, REQUESTS), REQUESTS)
-        found.setdefault("SELECT 1, Unix socket", []).append(ping)
-    print(file=sys.stderr)
-    variants.live(0)
-    connection.close()
-    ratio = median(a / b for a, b in zip(found["8 live pins"], found["1 live pin"], strict=True))
-    share = median(a / b for a, b in zip(found["1 live pin"], found["SELECT 1, Unix socket"], strict=True))
-    return [
-        *(f"{driver.__name__:9} {name:24}{median(costs):8.2f} us" for name, costs in found.items()),
-        f"{driver.__name__:9} 8 pins / 1 pin          {ratio:8.2f}",
-        f"{driver.__name__:9} 1 pin / SELECT 1        {share:8.3f}",
-    ]
-
-
-class Sink:
-    """A cursor class that sends nothing, so that the cost of watching stands alone."""
-
-    def execute(self, query: str, params: Any = None) -> None:
-        pass
-
-
-def measure_statements() -> list[str]:
-    """What watching costs a statement whose text was seen before."""
-    classify = Classifier()
-    classify("SELECT 1")
-    ears = Ears(classify.seen, lambda query: None, lambda cursor: None)
-    bare, watched = Sink(), telling(Sink, ears)()
-
-    def sent(cursor: Any) -> float:
-        return microseconds(lambda: send(cursor, REQUESTS), REQUESTS)
-
-    costs = [sent(watched) - sent(bare) for _ in range(ROUNDS * PAIRS)]
-    return [f"a statement seen before                  {median(costs):8.2f} us"]
-
-
-def send(cursor: Any, times: int) -> None:
-    for _ in range(times):
-        cursor.execute("SELECT 1")
-
-
-def measure_scanner() -> list[str]:
-    select = (
-        'SELECT "a"."id", "a"."name", "a"."at" FROM "a" WHERE ("a"."id" = %s AND "a"."name" = %s) LIMIT 21'
-    )
-    insert = "INSERT INTO a (b, c, d) VALUES " + ", ".join(["(%s, %s, %s)"] * 2000)
-
-    def first_sight(sql: str, times: int) -> float:
-        texts = [f"{sql} -- {number}" for number in range(times)]
-        classify = Classifier()
-        return median(microseconds(lambda text=text: classify(text), 1) for text in texts)
-
-    return [
-        f"first sight of a SELECT of {len(select)} characters {first_sight(select, 900):8.1f} us",
-        f"first sight of an INSERT of 2,000 rows   {first_sight(insert, 50):8.1f} us",
-    ]
-
-
-def select_one(connection: Any, times: int) -> None:
-    with connection.cursor() as cursor:
-        for _ in range(times):
-            cursor.execute("SELECT 1")
-
-
-COUNTED = """
-import sys
-from tests.bench.__main__ import *
-import psycopg2
-variants = Variants(lambda: psycopg2.connect(sys.argv[1]))
-variants.live(int(sys.argv[2]))
-serve(PersistMiddleware(bare) if sys.argv[3] == "wrapped" else bare, int(sys.argv[4]))
-"""
-
-
-def system_calls(cluster: Cluster, pins: int) -> float | None:
-    """System calls that the boundary adds to a request, counted by strace; None where it is not."""
-    if shutil.which("strace") is None:
-        return None
-    dsn = " ".join(f"{key}={value}" for key, value in cluster.dsn().items())
-    calls = {
-        (kind, n): _count([dsn, str(pins), kind, str(n)])
-        for kind in ("bare", "wrapped")
-        for n in (1000, 2000)
+def seconds(plan: Plan, parts: Iterable[str]) -> float:
+    """About how long these parts take."""
+    sites = {contest.stage: len(contest.rivals) + 1 for contest in plan.contests}
+    by_part = {
+        "contests": plan.seconds + STARTING * sum(sites.values()),
+        "counts": COUNTING * len(plan.counted),
+        "failures": FAILING * len(plan.failing) + SILENCE * len(plan.silenced),
+        "boundary": BOUNDARY,
     }
-    # Twice the requests minus once leaves out the start and the end of the process.
-    added = {kind: calls[kind, 2000] - calls[kind, 1000] for kind in ("bare", "wrapped")}
-    return (added["wrapped"] - added["bare"]) / 1000
+    return sum(by_part.get(part, 0.0) for part in parts)
 
 
-def _count(arguments: list[str]) -> int:
-    with tempfile.NamedTemporaryFile("r") as log:
-        command = ["strace", "-f", "-o", log.name, sys.executable, "-c", COUNTED, *arguments]
-        # Without a hash seed the garbage collector runs at the same moments in every run.
-        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "0"})
-        return sum(1 for _ in log)
+def _part(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in PARTS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not a part: the parts are {', '.join(PARTS)}")
+    return names
 
 
-def main() -> None:
-    import psycopg
-    import psycopg2
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    default = "quick" if os.environ.get("QUICK") else "full"
+    parser.add_argument("--plan", choices=list(PLANS), default=default)
+    parser.add_argument("--only", type=_part, default=list(PARTS), help=f"of {','.join(PARTS)}")
+    parser.add_argument("--burst", type=float, help="seconds of load at a time")
+    parser.add_argument("--rounds", type=float, default=1.0, help="times the rounds of the plan")
+    parser.add_argument("--million", type=int, nargs="?", const=1_000_000, default=0, metavar="REQUESTS")
+    parser.add_argument("--into", type=Path, help="the folder of the results")
+    return parser
 
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores")
-    print(f"{ROUNDS} rounds of {PAIRS} pairs of {REQUESTS} requests")
-    with ExitStack() as stack:
-        root = Path(tempfile.mkdtemp(prefix="bench"))
-        root.chmod(0o755)
-        stack.callback(shutil.rmtree, root, ignore_errors=True)
-        cluster = Cluster(root / "data").create().start()
-        stack.callback(cluster.destroy)
-        lines = [line for driver in (psycopg2, psycopg) for line in measure(driver, cluster)]
-        lines += [*measure_statements(), *measure_scanner()]
-        print("beyond the bare application, for each request (median of paired differences):")
-        print("\n".join(lines))
-        for pins in (1, 8):
-            print(
-                f"system calls with {pins} live pins: {system_calls(cluster, pins) or 'strace is not here'}"
-            )
+
+def planned(given: argparse.Namespace) -> Plan:
+    plan = PLANS[given.plan]
+    contests = tuple(
+        replace(contest, rounds=max(round(contest.rounds * given.rounds), 1)) for contest in plan.contests
+    )
+    return replace(plan, contests=contests, burst=given.burst or plan.burst)
+
+
+def main() -> int:
+    given = parser().parse_args()
+    folder = given.into or ROOT / "bench-results" / datetime.now(timezone.utc).strftime("%Y-%m-%d-%H%M")
+    run = Run(planned(given), given)
+    status = 0
+    try:
+        for name in given.only:
+            PARTS[name](run)
+    except KeyboardInterrupt:
+        print("stopped: what was found so far is written", file=sys.stderr)
+        status = 130
+    finally:
+        report.write(run.results, folder)
+    print(tables.report(run.results))
+    print(f"--> {folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

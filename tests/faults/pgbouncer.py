@@ -18,32 +18,43 @@ CONFIG = """\
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
-unix_socket_dir =
+unix_socket_dir = {folder}
 auth_type = trust
 auth_file = {users}
 admin_users = {user}
 pool_mode = {mode}
 ignore_startup_parameters = extra_float_digits, options
 server_login_retry = 1
+server_tls_sslmode = {tls}
 """
 
 
 class PgBouncer:
-    """Listens on ``port`` of 127.0.0.1.
+    """Listens on ``port`` of 127.0.0.1, and on a Unix socket in ``folder``.
 
     :param mode: ``"session"`` or ``"transaction"``.
+    :param upstream: host and port of the server; its Unix socket if not given.
+    :param tls: ``sslmode`` towards the server.
     :raises Unavailable: where PgBouncer is not installed.
     """
 
-    def __init__(self, cluster: Cluster, mode: str = "session") -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        mode: str = "session",
+        upstream: tuple[str, int] | None = None,
+        tls: str = "disable",
+    ) -> None:
         program = shutil.which("pgbouncer", path=SEARCH)
         if program is None:
             raise Unavailable("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
         self.cluster = cluster
+        self._tls = tls
+        self._upstream = upstream or (str(cluster.socket_dir), cluster.port)
         self.port = free_port()
-        self._folder = Path(tempfile.mkdtemp(prefix="pgbouncer"))
-        self._folder.chmod(0o755)
-        self.log = self._folder / "pgbouncer.log"
+        self.folder = Path(tempfile.mkdtemp(prefix="pgbouncer"))
+        self.folder.chmod(0o755)
+        self.log = self.folder / "pgbouncer.log"
         self._command = [program, str(self._configure(mode))]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -83,7 +94,7 @@ class PgBouncer:
 
     def destroy(self) -> None:
         self.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> PgBouncer:
         return self.start()
@@ -92,15 +103,24 @@ class PgBouncer:
         self.destroy()
 
     def _configure(self, mode: str) -> Path:
-        users = self._folder / "users"
+        users = self.folder / "users"
         users.write_text(f'"{SUPERUSER}" ""\n')
-        config = self._folder / "pgbouncer.ini"
-        host, server = self.cluster.socket_dir, self.cluster.port
+        config = self.folder / "pgbouncer.ini"
+        host, server = self._upstream
         config.write_text(
-            CONFIG.format(host=host, server=server, port=self.port, users=users, user=SUPERUSER, mode=mode)
+            CONFIG.format(
+                host=host,
+                server=server,
+                folder=self.folder,
+                port=self.port,
+                users=users,
+                user=SUPERUSER,
+                mode=mode,
+                tls=self._tls,
+            )
         )
         if user := unprivileged_user():
-            for path in (self._folder, users, config):
+            for path in (self.folder, users, config):
                 shutil.chown(path, user)
         return config
 

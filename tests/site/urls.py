@@ -1,5 +1,5 @@
-from tests.site import fault_views, views
+from tests.site import bench_views, fault_views, views
 
-urlpatterns = [*views.urlpatterns, *fault_views.urlpatterns]
+urlpatterns = [*views.urlpatterns, *fault_views.urlpatterns, *bench_views.urlpatterns]
 
 __all__ = ["urlpatterns"]

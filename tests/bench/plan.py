@@ -1,0 +1,118 @@
+"""Which variants are compared where, as data: not all with all, but what answers a question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.bench.variants import of_driver
+
+# Pages of the tests' site.
+PAGES = {
+    "three": "/faults/read/",
+    "orm": "/bench/orm/",
+    "atomic": "/faults/read-atomic/",
+    "none": "/faults/no-query/",
+    "aliases": "/bench/each-alias/",
+}
+PAGE_NAMES = {
+    "three": "three SELECTs",
+    "orm": "three ORM queries",
+    "atomic": "three SELECTs, ATOMIC_REQUESTS",
+    "none": "no query",
+    "aliases": "a SELECT on each of 4 aliases",
+}
+TRANSPORT_NAMES = {
+    "socket": "Unix socket",
+    "tcp": "TCP, loopback",
+    "tls": "TLS, loopback",
+    "far": "TCP, 1 ms round trip",
+}
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Ours against each of *rivals*, with the same driver, so many workers and aliases."""
+
+    page: str
+    transport: str
+    driver: str
+    workers: int
+    aliases: int
+    rounds: int
+    rivals: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
+        return f"{PAGE_NAMES[self.page]}, {TRANSPORT_NAMES[self.transport]}, {workers}, {self.driver}"
+
+    @property
+    def stage(self) -> tuple[str, str, int, int]:
+        """Contests of the same stage share their running sites."""
+        return self.transport, self.driver, self.workers, self.aliases
+
+    @property
+    def bursts(self) -> int:
+        """In each round every rival stands beside one of ours, and ours between two rivals."""
+        return self.rounds * (len(self.rivals) + (len(self.rivals) + 1) // 2)
+
+
+def others(driver: str) -> tuple[str, ...]:
+    return tuple(key for key in of_driver(driver) if key != "ours")
+
+
+DJANGO = ("stock", "kept", "checked")
+VALIDATING = ("stock", "kept", "checked", "pool-checked", "connection-pool", "pgbouncer", "global", "local")
+
+FULL = (
+    #       page       transport  driver      workers  aliases  rounds  rivals
+    Contest("three", "socket", "psycopg", 2, 1, 16, others("psycopg")),
+    Contest("orm", "socket", "psycopg", 2, 1, 12, (*DJANGO, "pool")),
+    Contest("atomic", "socket", "psycopg", 2, 1, 12, (*DJANGO, "pool")),
+    Contest("none", "socket", "psycopg", 2, 1, 12, (*DJANGO, "pool")),
+    # The ceiling once more, alone, with as many pairs as it takes to see one part in a hundred.
+    Contest("three", "socket", "psycopg", 1, 1, 60, ("kept", "checked")),
+    Contest("three", "socket", "psycopg2", 2, 1, 12, others("psycopg2")),
+    Contest("three", "tcp", "psycopg", 2, 1, 12, (*DJANGO, "pool")),
+    Contest("three", "tls", "psycopg", 2, 1, 12, (*DJANGO, "pool", "pgbouncer")),
+    Contest("three", "far", "psycopg", 2, 1, 16, VALIDATING),
+    Contest("aliases", "socket", "psycopg", 2, 4, 12, DJANGO),
+    Contest("three", "socket", "psycopg", 4, 1, 8, DJANGO),
+    Contest("three", "socket", "psycopg", 8, 1, 8, DJANGO),
+    Contest("three", "socket", "psycopg", 16, 1, 8, DJANGO),
+)
+SHORT = (
+    Contest("three", "socket", "psycopg", 2, 1, 2, others("psycopg")),
+    Contest("three", "tls", "psycopg", 2, 1, 3, DJANGO),
+    Contest("three", "far", "psycopg", 2, 1, 3, DJANGO),
+)
+# A cable is pulled for these alone: each takes most of a minute.
+SILENCED = ("ours", "checked", "pool-checked")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """:ivar burst: seconds of load at a time.
+    :ivar counted: variants whose statements, connections, memory and system calls are counted.
+    :ivar starts: of the site, for the first page after each.
+    :ivar failing: variants whose failures and leaks are counted.
+    """
+
+    contests: tuple[Contest, ...]
+    burst: float
+    counted: tuple[str, ...]
+    starts: int
+    failing: tuple[str, ...]
+    silenced: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Of load in the contests."""
+        return sum(contest.bursts for contest in self.contests) * self.burst
+
+
+EVERYONE = (*of_driver("psycopg"), "reconnect")
+PLANS = {
+    "full": Plan(FULL, 0.6, EVERYONE, 5, EVERYONE, SILENCED),
+    "quick": Plan(SHORT, 0.4, ("ours", *DJANGO), 1, ("ours", "checked"), ()),
+}

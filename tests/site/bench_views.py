@@ -1,0 +1,65 @@
+"""Pages for the benchmark, outside of transactions even where ATOMIC_REQUESTS is on."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from pathlib import Path
+
+from django.db import connections, models, transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+
+from tests.site.views import scalar
+
+
+class Entry(models.Model):
+    note = models.TextField()
+
+    class Meta:
+        app_label = "site"
+        db_table = "entry"
+        managed = False
+
+
+@transaction.non_atomic_requests
+def orm(request: HttpRequest) -> HttpResponse:
+    """One row, ten rows, a count."""
+    one = Entry.objects.get(pk=1)
+    ten = list(Entry.objects.filter(pk__lte=10).order_by("pk"))
+    return HttpResponse(f"{one.note}, {len(ten)} of {Entry.objects.count()}")
+
+
+@transaction.non_atomic_requests
+def three(request: HttpRequest) -> HttpResponse:
+    """Of any alias."""
+    using = request.GET["using"]
+    return HttpResponse(" ".join(str(scalar("SELECT 1", using=using)) for _ in range(3)))
+
+
+@transaction.non_atomic_requests
+def warm(request: HttpRequest) -> HttpResponse:
+    """Which process answers, now that it is connected; slow, so that several asked at once are several."""
+    for alias in connections:
+        scalar("SELECT 1", using=alias)
+    time.sleep(0.05)
+    return HttpResponse(str(os.getpid()))
+
+
+@transaction.non_atomic_requests
+def each_alias(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(" ".join(str(scalar("SELECT 1", using=alias)) for alias in connections))
+
+
+@transaction.non_atomic_requests
+def census(request: HttpRequest) -> HttpResponse:
+    """What grows in a worker that leaks: Python's objects, open files, resident memory."""
+    gc.collect()
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    files = len(os.listdir("/proc/self/fd"))
+    return JsonResponse({"objects": len(gc.get_objects()), "files": files, "rss": resident})
+
+
+_VIEWS = [orm, three, warm, each_alias, census]
+urlpatterns = [path(f"bench/{view.__name__.replace('_', '-')}/", view) for view in _VIEWS]
