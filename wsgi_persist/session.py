@@ -96,12 +96,16 @@ class Session:
             self.complete()
         if status == UNKNOWN:
             return Standing.GONE
+        if self.leaves is Leaves.NOTHING and not self._holds():
+            return Standing.FRESH
+        return Standing.MARKED
+
+    def _holds(self) -> bool:
+        """Whether a server-side cursor is still open."""
         if self._held:
             # A transaction's end closes all that are not withheld, and they do not know it.
             self._held[:] = [cursor for cursor in self._held if cursor.withhold and not cursor.closed]
-        if self.leaves is Leaves.NOTHING and not self._held:
-            return Standing.FRESH
-        return Standing.MARKED
+        return bool(self._held)
 
     def is_unchanged(self) -> bool:
         """Whether the driver's own object is known to be as it was when the connection was new."""
@@ -155,7 +159,7 @@ class Session:
         self.wrote, self.completed = False, not self._watches
         if self._driver.is_closed(self._connection):
             return "lost during a request"
-        status = self._driver.status(self._connection)
+        status = self._status()
         if status == ACTIVE:
             return f"a statement was interrupted in {request}"
         try:
@@ -197,7 +201,7 @@ class Session:
 
     def _look(self) -> Leaves:
         """What the request has left, now that it is over."""
-        if any(not cursor.closed and cursor.withhold for cursor in self._held):
+        if self._holds():
             self._note(Leaves.STATE, "cursor", "")
         if self._driver.attributes(self._connection) != self._attributes:
             self._note(Leaves.FOR_GOOD, "attribute", "")

@@ -5,31 +5,20 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import threading
+
+from tests.front import Front
 
 
-class Turns:
-    """Forwards ``port`` of 127.0.0.1 to *server*; what is pipelined counts once."""
+class Turns(Front):
+    """Forwards ``port`` of 127.0.0.1 to the server; what is pipelined counts once."""
 
-    def __init__(self, server: tuple[str, int]) -> None:
-        self.count = 0
-        self._server = server
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
+    count = 0
 
     def __enter__(self) -> Turns:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+        self.close()
 
     def _serve(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError), socket.create_connection(self._server) as server:
