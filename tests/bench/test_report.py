@@ -156,7 +156,6 @@ def test_folder_of_a_run(results: Results, tmp_path: Path) -> None:
 
 
 def test_charts(results: Results, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     from tests.bench import charts
 
     results.outcomes[0].pairs["checked"] = Pairs([60.0], [50.0])
