@@ -38,23 +38,24 @@ class Answer:
     :ivar may_repeat: whether the whole request may be run again instead.
     """
 
-    __slots__ = ("_boundary", "_environ", "_error", "_start", "_wrote", "begun", "trouble")
+    begun = False
+    trouble: Trouble | None = None
+    _wrote = False
+    _error: BaseException | None = None
 
     def __init__(self, start: StartResponse, boundary: Boundary, environ: Mapping[str, Any]) -> None:
         self._start = start
         self._boundary = boundary
         self._environ = environ
-        self._wrote = False
-        self._error: BaseException | None = None
-        self.begun = False
-        self.trouble: Trouble | None = None
 
-    def start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """The application's ``start_response``."""
         if status.startswith("500") and not self.begun and self._is_ours():
-            self._error = exc_info[0][1] if exc_info and exc_info[0] else None
+            self._error = exc_info[1] if exc_info else None
             return _throw_away
-        return self._start(status, headers, *exc_info)
+        if exc_info is None:
+            return self._start(status, headers)
+        return self._start(status, headers, exc_info)
 
     def replaces(self, error: Exception) -> bool:
         """Whether a 503 is the answer to this exception of the application."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from wsgi_persist.answer import Answer, may_run_twice
+from wsgi_persist.answer import may_run_twice
 from wsgi_persist.boundary import Boundary, name_of
 from wsgi_persist.errors import ScopeError
 from wsgi_persist.lifecycle import start, threads_refused
 from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
 from wsgi_persist.registry import process_scope, thread_scope
-from wsgi_persist.response import Replacement, Response, SizedResponse, close, lend_file_wrapper
+from wsgi_persist.response import Replacement, Response, Sized, lend_file_wrapper
 from wsgi_persist.scope import Scope
 
 if TYPE_CHECKING:
@@ -42,48 +42,46 @@ class PersistMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self._repeats and may_run_twice(environ):
             original = environ.copy()
-            response = self._answer(environ, start_response, may_give_up=True)
-            if response is not None:
-                return response
+            answer = self._answer(environ, start_response, may_give_up=True)
+            if answer is not None:
+                return answer
             environ = original
             logger.warning("%s is run again: its connection was lost", name_of(environ))
-        return cast("Iterable[bytes]", self._answer(environ, start_response))
+        return self._answer(environ, start_response)  # type: ignore[return-value]
 
     def _answer(
         self, environ: WSGIEnvironment, start_response: StartResponse, may_give_up: bool = False
     ) -> Iterable[bytes] | None:
         """The response, or None where nothing was sent and the request may be run again."""
         boundary = self._scope_of(environ).enter(environ)
-        answer = Answer(start_response, boundary, environ)
+        response = Response(start_response, boundary, environ)
         try:
-            response = self._respond(environ, boundary, answer)
-            if answer.trouble is None:
-                return cast("Iterable[bytes]", response)
-            if may_give_up and answer.may_repeat:
-                close(response, boundary)
+            answer = self._respond(environ, response, boundary)
+            if response.trouble is None:
+                return answer
+            if may_give_up and response.may_repeat:
+                response.close()
                 return None
-            return Replacement(response, boundary, answer)
+            return Replacement(response)
         except BaseException:
             boundary.leave()
             raise
 
-    def _respond(self, environ: WSGIEnvironment, boundary: Boundary, answer: Answer) -> Any:
-        """What the application returned, as the server gets it unless a 503 takes its place."""
+    def _respond(self, environ: WSGIEnvironment, response: Response, boundary: Boundary) -> Iterable[bytes]:
+        """What the server gets, unless a 503 takes its place."""
         files = lend_file_wrapper(environ)
         try:
-            result = self._app(environ, answer.start)
+            response.result = result = self._app(environ, response.start)
         except Exception as error:
-            if not answer.replaces(error):
+            if not response.replaces(error):
                 raise
-            return None
+            return response
         if files is not None:
             # Servers test a response against their own class.
             environ["wsgi.file_wrapper"] = files.lent
             if files.response is result:
                 return files.ending(boundary)
-        if answer.trouble is not None:
-            return result
-        return (SizedResponse if hasattr(result, "__len__") else Response)(result, boundary, answer)
+        return Sized(response, result) if hasattr(result, "__len__") else response
 
     def _scope_of(self, environ: WSGIEnvironment) -> Scope:
         multithread = environ["wsgi.multithread"]

@@ -12,69 +12,68 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 
-class Response:
-    """What the application returned; closing it closes that first, then ends the request."""
+class Response(Answer):
+    """What the application returned; closing it closes that first, then ends the request.
 
-    __slots__ = ("_answer", "_boundary", "_iterator", "_result")
+    :ivar result: the application's; None before and after.
+    """
 
-    def __init__(self, result: Any, boundary: Boundary, answer: Answer) -> None:
-        self._result = result
-        self._boundary = boundary
-        self._answer = answer
-        self._iterator: Iterator[bytes] | None = None
+    result: Any = None
 
     def __iter__(self) -> Iterator[bytes]:
-        # Itself and not the application's iterator, which would not keep the request open.
-        self._iterator = iter(self._result)
-        return self
-
-    def __next__(self) -> bytes:
-        if self._answer.begun:
-            return next(self._iterator)  # type: ignore[arg-type]
-        return self._first()
+        # A generator of its own, and not the application's iterator, which would not keep the request
+        # open. Until there is a piece, the server has sent nothing: an answer can still be replaced.
+        pieces = iter(self.result)
+        try:
+            first = next(pieces, _NOTHING)
+        except Exception as error:
+            if not self.replaces(error):
+                raise
+        if self.trouble is None:
+            self.begun = True
+            if first is not _NOTHING:
+                yield first
+                yield from pieces
+            return
+        self.begun = True
+        yield from self.send()
 
     def close(self) -> None:
-        result, self._result = self._result, None
+        result, self.result = self.result, None
         close(result, self._boundary)
 
-    def _first(self) -> bytes:
-        """Until there is a piece of it, the server has sent nothing: an answer can still be replaced."""
-        try:
-            piece = next(self._iterator)  # type: ignore[arg-type]
-            if self._answer.trouble is None:
-                self._answer.begun = True
-                return piece
-        except StopIteration:
-            if self._answer.trouble is None:
-                raise
-        except Exception as error:
-            if not self._answer.replaces(error):
-                raise
-        self._answer.begun = True
-        self._iterator = iter(self._answer.send())
-        return next(self._iterator)
+
+_NOTHING: Any = object()
 
 
-class SizedResponse(Response):
-    """Of a list or the like: servers read its length to give a Content-Length."""
+class Sized:
+    """A response of a known number of pieces: servers read it to give a Content-Length."""
 
-    __slots__ = ()
+    __slots__ = ("_response", "_result")
+
+    def __init__(self, response: Response, result: Any) -> None:
+        self._response = response
+        self._result = result
 
     def __len__(self) -> int:
         return len(self._result)
 
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._response)
 
-class Replacement(SizedResponse):
+    def close(self) -> None:
+        self._response.close()
+
+
+class Replacement:
     """A 503 in its place."""
 
-    __slots__ = ("_body",)
-
-    def __init__(self, result: Any, boundary: Boundary, answer: Answer) -> None:
-        super().__init__(result, boundary, answer)
+    def __init__(self, response: Response) -> None:
+        self._response = response
         try:
-            self._body = answer.send()
+            self._body = response.send()
         except BaseException:
-            self.close()
+            response.close()
             raise
 
     def __iter__(self) -> Iterator[bytes]:
@@ -82,6 +81,9 @@ class Replacement(SizedResponse):
 
     def __len__(self) -> int:
         return len(self._body)
+
+    def close(self) -> None:
+        self._response.close()
 
 
 class FileWrapper:

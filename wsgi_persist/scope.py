@@ -54,6 +54,7 @@ class Scope:
         self._watch = Watch()
         self._boundary = threading.Lock()
         self._stopping = False
+        self._is_passing = kind == "request"
         self._host = host
         self._guests = 0
         self._leaves_later = False
@@ -65,7 +66,7 @@ class Scope:
 
     def enter(self, environ: Mapping[str, Any]) -> Boundary:
         """A request comes in. Nothing is waited for; all well costs one poll and one clock reading."""
-        if not self._boundary.acquire(blocking=False):
+        if not self._boundary.acquire(False):
             return self._beside(environ)
         if self._stopping:
             # A worker that ends may still get requests: what they open ends with them.
@@ -95,15 +96,18 @@ class Scope:
         try:
             if self._host is not None and self.has_written():
                 self._host.wrote = True
-            while self._leased:
-                leak = self._leased[-1][0].give_back(self) or leak
-                self._leased.pop()
+            leased = self._leased
+            while leased:
+                leak = leased[-1][0].give_back(self) or leak
+                leased.pop()
         finally:
             try:
-                self._drop_interrupted()
+                if self._leased:
+                    self._drop_interrupted()
             finally:
                 self._release()
-                self._end()
+                if self._stopping or self._is_passing:
+                    self._end()
         if leak is not None:
             raise leak
 
@@ -209,8 +213,7 @@ class Scope:
             self.leave()
 
     def _end(self) -> None:
-        if self._stopping or self.kind == "request":
-            self.stop()
+        self.stop()
         if self._host is not None:
             self._host._guest_leaves()
 

@@ -34,6 +34,9 @@ class Standing(enum.Enum):
     GONE = "not known: its connection is lost"
 
 
+# Of the usual request: looking up a member costs as much as the rest of a question.
+FRESH, NOTHING = Standing.FRESH, Leaves.NOTHING
+
 # Texts that were reported, so that the log names each once.
 _reported: set[str | bytes] = set()
 _REPORT_AT_MOST = 1000
@@ -78,7 +81,8 @@ class Session:
         self._reset_sql = "; ".join(filter(None, [_DISCARD, baseline]))
         self._ears = Ears(self._classify.seen, self.tell, self._held.append, self.failed)
         driver.watch(connection, self._ears, self.registered)
-        self._attributes = driver.attributes(connection)
+        self._look_like = driver.attributes_asker(connection)
+        self._attributes = self._look_like()
 
     def settle(self) -> None:
         """As new: nothing is left."""
@@ -96,20 +100,19 @@ class Session:
             self.complete()
         if status == UNKNOWN:
             return Standing.GONE
-        if self.leaves is Leaves.NOTHING and not self._holds():
-            return Standing.FRESH
+        if self.leaves is NOTHING and not (self._held and self._holds()):
+            return FRESH
         return Standing.MARKED
 
     def _holds(self) -> bool:
         """Whether a server-side cursor is still open."""
-        if self._held:
-            # A transaction's end closes all that are not withheld, and they do not know it.
-            self._held[:] = [cursor for cursor in self._held if cursor.withhold and not cursor.closed]
+        # A transaction's end closes all that are not withheld, and they do not know it.
+        self._held[:] = [cursor for cursor in self._held if cursor.withhold and not cursor.closed]
         return bool(self._held)
 
     def is_unchanged(self) -> bool:
         """Whether the driver's own object is known to be as it was when the connection was new."""
-        return self._watches and self._driver.attributes(self._connection) == self._attributes
+        return self._watches and self._look_like() == self._attributes
 
     def complete(self) -> None:
         """No transaction is under way: no loss undoes what was sent up to now."""
@@ -157,9 +160,9 @@ class Session:
         """
         self.complaint = None
         self.wrote, self.completed = False, not self._watches
-        if self._driver.is_closed(self._connection):
-            return "lost during a request"
         status = self._status()
+        if status == UNKNOWN:
+            return "lost during a request"
         if status == ACTIVE:
             return f"a statement was interrupted in {request}"
         try:
@@ -184,13 +187,13 @@ class Session:
                 self.settle()  # every transaction has another session there
             return None
         left = self._look()
-        if left is not Leaves.NOTHING:
+        if left is not NOTHING:
             what = f"session state left by {request} ({self.reason})"
             if self._policy.reset_report == "raise" or _is_news(self.sql or self.reason):
                 self._report(f"{what}: {self.sql!r:.200}")
             if left is Leaves.FOR_GOOD:
                 return f"{what} that no reset undoes"
-        if left is not Leaves.NOTHING or self._policy.reset == "always":
+        if left is not NOTHING or self._policy.reset == "always":
             self._reset()
         return None
 
@@ -201,9 +204,9 @@ class Session:
 
     def _look(self) -> Leaves:
         """What the request has left, now that it is over."""
-        if self._holds():
+        if self._held and self._holds():
             self._note(Leaves.STATE, "cursor", "")
-        if self._driver.attributes(self._connection) != self._attributes:
+        if self._look_like() != self._attributes:
             self._note(Leaves.FOR_GOOD, "attribute", "")
         if self.leaves is Leaves.STATE and self._beyond_reset:
             return Leaves.FOR_GOOD

@@ -14,7 +14,7 @@ from django.db.backends.signals import connection_created
 from wsgi_persist.backends.opening import OpeningMixin
 from wsgi_persist.backends.options import policy_of
 from wsgi_persist.backends.recovery import RecoveryMixin
-from wsgi_persist.backends.transaction import at_rest
+from wsgi_persist.backends.transaction import come_to_rest
 from wsgi_persist.current import current
 from wsgi_persist.drivers import IDLE, driver_of
 from wsgi_persist.pin import PinnedConnection
@@ -95,7 +95,7 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
 
     def _adopt(self, pin: PinnedConnection, connection: Any) -> None:
         """What ``connect()`` leaves behind, without its work: no statement, no parameters."""
-        self._come_to_rest()
+        come_to_rest(self)
         self._pin = pin
         self.connection = connection
         self.autocommit = self.settings_dict["AUTOCOMMIT"]
@@ -137,7 +137,7 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
         facts of the session (a search_path) and forget them there."""
         self._pin = None
         self.connection = None
-        self._come_to_rest()
+        come_to_rest(self)
         if type(self).close is not PersistMixin.close:
             self._close_without_connection()
 
@@ -148,9 +148,6 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
                 self.close()
         finally:
             self.dec_thread_sharing()
-
-    def _come_to_rest(self) -> None:
-        vars(self).update(at_rest())
 
     # ##### Closing #####
 

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+_NAMES = (
+    "in_atomic_block",
+    "savepoint_ids",
+    "atomic_blocks",
+    "commit_on_exit",
+    "needs_rollback",
+    "rollback_exc",
+    "closed_in_transaction",
+    "errors_occurred",
+    "run_on_commit",
+    "run_commit_hooks_on_set_autocommit_on",
+)
 
-def at_rest() -> dict[str, Any]:
-    """A wrapper's attributes when there is none."""
-    return {
-        "in_atomic_block": False,
-        "savepoint_ids": [],
-        "atomic_blocks": [],
-        "commit_on_exit": True,
-        "needs_rollback": False,
-        "rollback_exc": None,
-        "closed_in_transaction": False,
-        "errors_occurred": False,
-        "run_on_commit": [],
-        "run_commit_hooks_on_set_autocommit_on": False,
-    }
+
+def come_to_rest(wrapper: Any) -> None:
+    """There is none."""
+    wrapper.in_atomic_block = False
+    wrapper.savepoint_ids = []
+    wrapper.atomic_blocks = []
+    wrapper.commit_on_exit = True
+    wrapper.needs_rollback = False
+    wrapper.rollback_exc = None
+    wrapper.closed_in_transaction = False
+    wrapper.errors_occurred = False
+    wrapper.run_on_commit = []
+    wrapper.run_commit_hooks_on_set_autocommit_on = False
 
 
 def state_of(wrapper: Any) -> dict[str, Any]:
-    return {name: getattr(wrapper, name) for name in at_rest()}
+    return {name: getattr(wrapper, name) for name in _NAMES}

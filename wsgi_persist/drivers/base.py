@@ -51,8 +51,9 @@ class Driver(Protocol):
     def watch(self, connection: Any, ears: Ears, registered: Callable[[], None]) -> None:
         """From now on cursors tell what they send, see :func:`wsgi_persist.cursors.telling`."""
 
-    def attributes(self, connection: Any) -> tuple[Any, ...]:
-        """What an application can change in the driver's object and a reset does not reach."""
+    def attributes_asker(self, connection: Any) -> Callable[[], tuple[Any, ...]]:
+        """Asks what an application can change in this one driver's object and a reset does not reach;
+        called at the end of every request."""
 
     def cancel(self, connection: Any) -> None:
         """Ask the server to stop the query that another thread waits for; that thread gets an error."""

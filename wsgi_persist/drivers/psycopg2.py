@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,9 @@ from wsgi_persist.cursors import Ears, telling
 from wsgi_persist.drivers.base import IDLE, Common
 from wsgi_persist.drivers.errors import FAREWELLS
 from wsgi_persist.drivers.waiting import deadline
+
+# What an application can change.
+look = operator.attrgetter("isolation_level", "readonly", "deferrable", "cursor_factory", "encoding")
 
 
 class Psycopg2(Common):
@@ -63,17 +67,13 @@ class Psycopg2(Common):
         if hasattr(connection, "be_watched"):
             connection.be_watched(lambda given: telling(given, ears), ears.tell)
 
-    def attributes(self, connection: Any) -> tuple[Any, ...]:
-        return (
-            connection.isolation_level,
-            connection.readonly,
-            connection.deferrable,
-            connection.cursor_factory,
-            connection.encoding,
-            len(connection.string_types),
-            len(connection.binary_types),
-            getattr(connection, "entered", False),
-        )
+    def attributes_asker(self, connection: Any) -> Callable[[], tuple[Any, ...]]:
+        def ask() -> tuple[Any, ...]:
+            entered = getattr(connection, "entered", False)
+            registered = len(connection.string_types), len(connection.binary_types)
+            return look(connection), registered, entered
+
+        return ask
 
     def cancel(self, connection: Any) -> None:
         connection.cancel()
