@@ -30,7 +30,7 @@ def may_run_twice(environ: Mapping[str, Any]) -> bool:
     return environ["REQUEST_METHOD"] in SAFE and not has_body
 
 
-class Answer:
+class Answer(Boundary):
     """Stands between the application's ``start_response`` and the server's.
 
     :ivar begun: whether the server has a part of it already.
@@ -43,9 +43,8 @@ class Answer:
     _wrote = False
     _error: BaseException | None = None
 
-    def __init__(self, start: StartResponse, boundary: Boundary, environ: Mapping[str, Any]) -> None:
+    def __init__(self, start: StartResponse, environ: Mapping[str, Any]) -> None:
         self._start = start
-        self._boundary = boundary
         self._environ = environ
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -87,7 +86,7 @@ class Answer:
         return [] if self._environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def _is_ours(self) -> bool:
-        scope = self._boundary.scope
+        scope = self.scope
         if scope is not None:
             self.trouble = scope.assess()
             self._wrote = scope.has_written()

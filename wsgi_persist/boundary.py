@@ -19,15 +19,7 @@ class Boundary:
         must not keep the scope of a thread alive that has ended.
     """
 
-    __slots__ = ("scope",)
-
-    def __init__(self, scope: Scope | None) -> None:
-        self.scope = scope
-
-    def closing(self) -> None:
-        """The application's own close() is about to run."""
-        if self.scope is not None:
-            self.scope.leaving = True
+    scope: Scope | None = None
 
     def leave(self) -> None:
         if self.scope is not None:
@@ -35,6 +27,17 @@ class Boundary:
                 self.scope.leave()
             finally:
                 self.scope = None
+
+    def leave_after(self, inner: Any) -> None:
+        """The application's own close first, then ours, even if that raises."""
+        try:
+            close = getattr(inner, "close", None)
+            if close is not None:
+                if self.scope is not None:
+                    self.scope.leaving = True
+                close()
+        finally:
+            self.leave()
 
     def __del__(self) -> None:
         if self.scope is not None:

@@ -12,8 +12,7 @@ from wsgi_persist.outage import Outage
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.replay import MOST, Sent, recovers, survives_commit, was_replaced
 from wsgi_persist.scope import Scope
-from wsgi_persist.session import Standing
-from wsgi_persist.state import State
+from wsgi_persist.state import Standing, State
 
 logger = logging.getLogger("wsgi_persist.lease")
 

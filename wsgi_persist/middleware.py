@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from wsgi_persist.answer import may_run_twice
-from wsgi_persist.boundary import Boundary, name_of
+from wsgi_persist.boundary import name_of
 from wsgi_persist.errors import ScopeError
 from wsgi_persist.lifecycle import start, threads_refused
 from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
 from wsgi_persist.registry import process_scope, thread_scope
-from wsgi_persist.response import Replacement, Response, Sized, lend_file_wrapper
+from wsgi_persist.response import Replacement, Response
 from wsgi_persist.scope import Scope
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ class PersistMiddleware:
         self, environ: WSGIEnvironment, start_response: StartResponse, may_give_up: bool = False
     ) -> Iterable[bytes] | None:
         """The response, or None where nothing was sent and the request may be run again."""
-        boundary = self._scope_of(environ).enter(environ)
-        response = Response(start_response, boundary, environ)
+        response = Response(start_response, environ)
+        self._scope_of(environ).enter(environ, response)
         try:
-            answer = self._respond(environ, response, boundary)
+            answer = response.answer(self._app, environ)
             if response.trouble is None:
                 return answer
             if may_give_up and response.may_repeat:
@@ -64,24 +64,8 @@ class PersistMiddleware:
                 return None
             return Replacement(response)
         except BaseException:
-            boundary.leave()
+            response.leave()
             raise
-
-    def _respond(self, environ: WSGIEnvironment, response: Response, boundary: Boundary) -> Iterable[bytes]:
-        """What the server gets, unless a 503 takes its place."""
-        files = lend_file_wrapper(environ)
-        try:
-            response.result = result = self._app(environ, response.start)
-        except Exception as error:
-            if not response.replaces(error):
-                raise
-            return response
-        if files is not None:
-            # Servers test a response against their own class.
-            environ["wsgi.file_wrapper"] = files.lent
-            if files.response is result:
-                return files.ending(boundary)
-        return Sized(response, result) if hasattr(result, "__len__") else response
 
     def _scope_of(self, environ: WSGIEnvironment) -> Scope:
         multithread = environ["wsgi.multithread"]

@@ -13,7 +13,8 @@ from wsgi_persist.drivers.errors import first_line
 from wsgi_persist.effects import UNMARK, Kind, Leaves, writes
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.scope import Scope
-from wsgi_persist.session import Session, Standing
+from wsgi_persist.session import Session
+from wsgi_persist.state import Standing
 
 logger = logging.getLogger("wsgi_persist.replay")
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from wsgi_persist.answer import Answer
 from wsgi_persist.boundary import Boundary
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
 
 class Response(Answer):
@@ -19,6 +19,9 @@ class Response(Answer):
     """
 
     result: Any = None
+    _lent: Any = None
+    _file: ClosingFile | None = None
+    _sendfile: Any = None
 
     def __iter__(self) -> Iterator[bytes]:
         # A generator of its own, and not the application's iterator, which would not keep the request
@@ -29,18 +32,54 @@ class Response(Answer):
         except Exception as error:
             if not self.replaces(error):
                 raise
-        if self.trouble is None:
-            self.begun = True
-            if first is not _NOTHING:
-                yield first
-                yield from pieces
-            return
         self.begun = True
-        yield from self.send()
+        if self.trouble is not None:
+            yield from self.send()
+        elif first is not _NOTHING:
+            yield first
+            yield from pieces
 
     def close(self) -> None:
         result, self.result = self.result, None
-        close(result, self._boundary)
+        self.leave_after(result)
+
+    def answer(self, app: WSGIApplication, environ: WSGIEnvironment) -> Iterable[bytes]:
+        """Run the application; what the server gets, unless a 503 takes its place."""
+        self._lent = lent = environ.get("wsgi.file_wrapper")
+        if lent is not None:
+            environ["wsgi.file_wrapper"] = self.wrap_file
+        try:
+            self.result = result = app(environ, self.start)
+        except Exception as error:
+            if not self.replaces(error):
+                raise
+            return self
+        finally:
+            if lent is not None:
+                # Servers test a response against their own class.
+                environ["wsgi.file_wrapper"] = lent
+        if self._file is not None and self._sendfile is result and self.trouble is None:
+            return self._with_file()
+        return Sized(self, result) if hasattr(result, "__len__") else self
+
+    def wrap_file(self, file: Any, *block_size: int) -> Any:
+        """Stands in for the server's ``wsgi.file_wrapper`` while the application runs.
+
+        The server sends a file by its own fast way only if it gets back the very object that its own
+        wrapper made. So that object is passed on as it is, and the file in it ends the request.
+        """
+        self._file = ClosingFile(file)
+        self._sendfile = self._lent(self._file, *block_size)
+        return self._sendfile
+
+    def _with_file(self) -> Iterable[bytes]:
+        """Hand over: from here on the file knows this and not the other way round, or none would be freed
+        with the last reference to it."""
+        assert self._file is not None
+        result: Iterable[bytes] = self._sendfile
+        self._file.boundary = self
+        self.result = self._file = self._sendfile = None
+        return result
 
 
 _NOTHING: Any = object()
@@ -86,33 +125,6 @@ class Replacement:
         self._response.close()
 
 
-class FileWrapper:
-    """Stands in for the server's ``wsgi.file_wrapper`` while the application runs.
-
-    The server sends a file by its own fast way only if it gets back the very object that its own
-    wrapper made. So that object is passed on as it is, and the file in it ends the request.
-
-    :ivar lent: the server's own.
-    :ivar response: what it made last.
-    """
-
-    __slots__ = ("_file", "lent", "response")
-
-    def __init__(self, lent: Callable[..., Any]) -> None:
-        self.lent = lent
-        self.response: Any = None
-
-    def __call__(self, file: Any, *block_size: int) -> Any:
-        self._file = ClosingFile(file)
-        self.response = self.lent(self._file, *block_size)
-        return self.response
-
-    def ending(self, boundary: Boundary) -> Iterable[bytes]:
-        """The response, whose file the server closes: that ends the request."""
-        self._file.boundary = boundary
-        return cast("Iterable[bytes]", self.response)
-
-
 class ClosingFile:
     """A file whose ``close()`` ends the request once it has been returned as the response."""
 
@@ -128,25 +140,7 @@ class ClosingFile:
         return iter(self._file)
 
     def close(self) -> None:
-        close(self._file, self.boundary)
-
-
-def lend_file_wrapper(environ: WSGIEnvironment) -> FileWrapper | None:
-    lent = environ.get("wsgi.file_wrapper")
-    if lent is None:
-        return None
-    files = environ["wsgi.file_wrapper"] = FileWrapper(lent)
-    return files
-
-
-def close(inner: Any, boundary: Boundary | None) -> None:
-    """The application's own close first, then ours, even if that raises."""
-    try:
-        close = getattr(inner, "close", None)
-        if close is not None:
-            if boundary is not None:
-                boundary.closing()
-            close()
-    finally:
-        if boundary is not None:
-            boundary.leave()
+        if self.boundary is not None:
+            self.boundary.leave_after(self._file)
+        elif hasattr(self._file, "close"):
+            self._file.close()

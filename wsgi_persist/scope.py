@@ -64,14 +64,15 @@ class Scope:
         """The present request, for the log."""
         return name_of(self._request)
 
-    def enter(self, environ: Mapping[str, Any]) -> Boundary:
+    def enter(self, environ: Mapping[str, Any], boundary: Boundary | None = None) -> Boundary:
         """A request comes in. Nothing is waited for; all well costs one poll and one clock reading."""
+        boundary = Boundary() if boundary is None else boundary
         if not self._boundary.acquire(False):
-            return self._beside(environ)
+            return self._beside(environ, boundary)
         if self._stopping:
             # A worker that ends may still get requests: what they open ends with them.
             self._boundary.release()
-            return Scope("request", self._clock).enter(environ)
+            return Scope("request", self._clock).enter(environ, boundary)
         try:
             self.owner = get_ident()
             self._request = environ
@@ -82,7 +83,8 @@ class Scope:
                 self._watch.examine(events)
             if now >= self._watch.look_at:
                 self._inspect(now)
-            return Boundary(self)
+            boundary.scope = self
+            return boundary
         except BaseException:
             self._release()
             raise
@@ -190,11 +192,11 @@ class Scope:
         for pin in self.pins.values():
             pin.forget()
 
-    def _beside(self, environ: Mapping[str, Any]) -> Boundary:
+    def _beside(self, environ: Mapping[str, Any], boundary: Boundary) -> Boundary:
         """The boundary is taken: by this very request, if the application is wrapped twice."""
         host = current()
         if host is not None and environ is host._request:
-            return Boundary(None)
+            return boundary
         logger.warning(
             "%s gets connections of its own: %s is still inside (a request within a request, or a "
             "response that was not closed)",
@@ -203,7 +205,7 @@ class Scope:
         )
         if host is not None:
             host._guests += 1
-        return Scope("request", self._clock, host).enter(environ)
+        return Scope("request", self._clock, host).enter(environ, boundary)
 
     def _guest_leaves(self) -> None:
         local.held = self

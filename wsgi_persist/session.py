@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from wsgi_persist.drivers.errors import first_line, sqlstate
 from wsgi_persist.effects import ONCE, UNDONE, Leaves, Verdict, writes
 from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.policy import Policy
+from wsgi_persist.state import Standing
 
 logger = logging.getLogger("wsgi_persist.session")
 
@@ -23,15 +23,6 @@ _DISCARD = (
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; DEALLOCATE ALL; UNLISTEN *; "
     "SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
 )
-
-
-class Standing(enum.Enum):
-    """Of a session when a statement is about to be sent."""
-
-    FRESH = "idle, and no different from a new one"
-    MARKED = "idle, with state of its own"
-    BUSY = "inside a transaction"
-    GONE = "not known: its connection is lost"
 
 
 # Of the usual request: looking up a member costs as much as the rest of a question.
@@ -62,6 +53,7 @@ class Session:
         self._name = name
         self._policy = policy
         self._watches, self._resets = policy.watches, policy.resets
+        self._resets_what_is_left = policy.resets and policy.reset != "always"
         self._clock = clock
         self._status = driver.status_asker(connection)
         self._autocommit = connection.autocommit
@@ -81,8 +73,8 @@ class Session:
         self._reset_sql = "; ".join(filter(None, [_DISCARD, baseline]))
         self._ears = Ears(self._classify.seen, self.tell, self._held.append, self.failed)
         driver.watch(connection, self._ears, self.registered)
-        self._look_like = driver.attributes_asker(connection)
-        self._attributes = self._look_like()
+        self._attributes = driver.attributes_asker(connection)
+        self._baseline = self._attributes()
 
     def settle(self) -> None:
         """As new: nothing is left."""
@@ -112,7 +104,7 @@ class Session:
 
     def is_unchanged(self) -> bool:
         """Whether the driver's own object is known to be as it was when the connection was new."""
-        return self._watches and self._look_like() == self._attributes
+        return self._watches and self._attributes() == self._baseline
 
     def complete(self) -> None:
         """No transaction is under way: no loss undoes what was sent up to now."""
@@ -161,6 +153,8 @@ class Session:
         self.complaint = None
         self.wrote, self.completed = False, not self._watches
         status = self._status()
+        if status == IDLE and self._is_spotless():
+            return None
         if status == UNKNOWN:
             return "lost during a request"
         if status == ACTIVE:
@@ -173,6 +167,17 @@ class Session:
             return self.evict or self._clean(request)
         except Exception as error:
             return f"the session left by {request} could not be cleaned: {error}"
+
+    def _is_spotless(self) -> bool:
+        """All at once what follows step by step, for the usual request."""
+        return (
+            self._resets_what_is_left
+            and self.leaves is NOTHING
+            and self.evict is None
+            and not self._held
+            and self._connection.autocommit is self._autocommit
+            and self._attributes() == self._baseline
+        )
 
     def _roll_back(self, request: object, since: float) -> None:
         self._driver.rollback(self._connection)
@@ -206,7 +211,7 @@ class Session:
         """What the request has left, now that it is over."""
         if self._held and self._holds():
             self._note(Leaves.STATE, "cursor", "")
-        if self._look_like() != self._attributes:
+        if self._attributes() != self._baseline:
             self._note(Leaves.FOR_GOOD, "attribute", "")
         if self.leaves is Leaves.STATE and self._beyond_reset:
             return Leaves.FOR_GOOD

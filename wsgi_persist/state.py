@@ -1,4 +1,4 @@
-"""The states of a pin, which may follow which, and who may hold a leased one."""
+"""The states of a pin and which may follow which, where its session stands, and who may hold it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ MOVES = {
     State.STOPPED: {State.FORGOTTEN},
     State.FORGOTTEN: set(),
 }
+
+
+class Standing(enum.Enum):
+    """Of a session when a statement is about to be sent."""
+
+    FRESH = "idle, and no different from a new one"
+    MARKED = "idle, with state of its own"
+    BUSY = "inside a transaction"
+    GONE = "not known: its connection is lost"
 
 
 class Holder(Protocol):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.fakes import Clock, FakeConnection
 from wsgi_persist import Policy, registry
-from wsgi_persist.drivers import ACTIVE, IN_TRANSACTION
+from wsgi_persist.drivers import ACTIVE, IN_TRANSACTION, UNKNOWN
 from wsgi_persist.pin import MOVES, PinnedConnection, State
 from wsgi_persist.scope import Scope, current
 
@@ -178,7 +178,7 @@ def test_session_that_cannot_be_cleaned_is_dropped(fault: str, scope: Scope, use
     if fault == "interrupted":
         connection.status = ACTIVE
     elif fault == "lost":
-        connection.closed = 2
+        connection.closed, connection.status = 2, UNKNOWN
     else:
         connection.status, connection.fails = IN_TRANSACTION, {"rollback"}
     boundary.leave()

@@ -9,22 +9,31 @@ from django.db.backends.utils import CursorWrapper
 
 from wsgi_persist.replay import MOST
 
-# Called for every statement: super() would cost as much as all that is done here.
+# super() would cost as much as all that is done here.
 _send = CursorWrapper._execute  # type: ignore[attr-defined]  # missing from the stubs
 
 
 class Replaying(CursorWrapper):
+    """Called for every statement, so it does by itself what the stock class does in more calls: errors
+    are wrapped where there are any, and what is fetched does not pass through ``__getattr__()``."""
+
     def _execute(self, sql: Any, params: Any, *ignored: Any) -> Any:
-        pin = self.db._pin
-        session = None if pin is None else pin.session
-        if session is None:
+        db = self.db
+        session = None if db._pin is None else db._pin.session
+        if session is None or db.needs_rollback:
             return _send(self, sql, params)
         standing = session.standing()
         try:
-            return _send(self, sql, params)
-        except Exception as error:
-            if not self.db.recovers(self, sql, standing, error, MOST):
-                raise
+            if params is None:
+                return self.cursor.execute(sql)
+            return self.cursor.execute(sql, params)
+        except Exception:
+            try:
+                with db.wrap_database_errors:
+                    raise
+            except Exception as error:
+                if not db.recovers(self, sql, standing, error, MOST):
+                    raise
         return self._execute_again(sql, params)
 
     def _execute_again(self, sql: Any, params: Any) -> Any:
@@ -36,6 +45,30 @@ class Replaying(CursorWrapper):
                 if not self.db.recovers(self, sql, standing, error, left):
                     raise
         raise AssertionError("the last one is not sent again")
+
+    def fetchone(self) -> Any:
+        try:
+            return self.cursor.fetchone()
+        except Exception:
+            with self.db.wrap_database_errors:
+                raise
+
+    def fetchmany(self, *size: int, **named: int) -> Any:
+        try:
+            return self.cursor.fetchmany(*size, **named)
+        except Exception:
+            with self.db.wrap_database_errors:
+                raise
+
+    def fetchall(self) -> Any:
+        try:
+            return self.cursor.fetchall()
+        except Exception:
+            with self.db.wrap_database_errors:
+                raise
+
+    def close(self) -> None:
+        self.cursor.close()
 
 
 class ReplayingDebug(Replaying, CursorDebugWrapper):

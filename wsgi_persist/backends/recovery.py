@@ -9,7 +9,7 @@ from wsgi_persist.backends.transaction import state_of
 from wsgi_persist.current import current
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.replay import Sent, recovers, survives_commit, was_replaced
-from wsgi_persist.session import Standing
+from wsgi_persist.state import Standing
 
 if TYPE_CHECKING:
     from django.db.backends.postgresql.base import DatabaseWrapper as Base
@@ -23,17 +23,19 @@ class RecoveryMixin(Base):
     _pin: PinnedConnection | None = None  # leased
 
     def make_cursor(self, cursor: Any) -> Replaying:
-        return Replaying(self._watched(cursor), self)
+        if self._pin is not None and not hasattr(cursor, "tells"):
+            self._watch(cursor)
+        return Replaying(cursor, self)
 
     def make_debug_cursor(self, cursor: Any) -> ReplayingDebug:
-        return ReplayingDebug(self._watched(cursor), self)
+        if self._pin is not None and not hasattr(cursor, "tells"):
+            self._watch(cursor)
+        return ReplayingDebug(cursor, self)
 
-    def _watched(self, cursor: Any) -> Any:
-        pin = self._pin
-        if pin is not None and pin.session is not None and not hasattr(cursor, "tells"):
-            # Django makes the server-side ones of psycopg 3 itself, not by the connection's factory.
-            pin.session.adopt(cursor)
-        return cursor
+    def _watch(self, cursor: Any) -> None:
+        """Django makes the server-side ones of psycopg 3 itself, not by the connection's factory."""
+        if self._pin is not None and self._pin.session is not None:
+            self._pin.session.adopt(cursor)
 
     def recovers(self, cursor: Any, query: Any, standing: Standing, error: Exception, left: int) -> bool:
         """Whether *cursor* is on a new connection now, to send the statement on it again."""
