@@ -14,6 +14,7 @@ from wsgi_persist.drivers.errors import first_line, sqlstate
 from wsgi_persist.effects import ONCE, UNDONE, Leaves, Verdict, writes
 from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.policy import Policy
+from wsgi_persist.redaction import redacted
 
 logger = logging.getLogger("wsgi_persist.session")
 
@@ -197,7 +198,7 @@ class Session:
     def _report(self, what: str) -> None:
         logger.warning("pin %r: %s", self._name, what)
         if self._policy.reset_report == "raise":
-            self.complaint = LeakedStateError(f"pin {self._name!r}: {what}")
+            self.complaint = LeakedStateError(f"pin {self._name!r}: {redacted(what)}")
 
     def _look(self) -> Leaves:
         """What the request has left, now that it is over."""

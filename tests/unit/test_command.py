@@ -202,6 +202,8 @@ def test_help_and_version(arguments: list[str]) -> None:
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("raise SystemExit('not today')", "SystemExit: not today"),
         ("raise ValueError('first\\nsecond')", "ValueError: first second"),
+        ("raise ValueError('postgresql://shop:geheim@db/shop')", "ValueError: postgresql://shop:***@db/shop"),
+        ("import os; os.write(2, b'password=geheim'); os._exit(3)", "imported the site: password=***"),
         ("import os; os._exit(3)", "ended with status 3 while it imported the site"),
         (
             "from wsgi_persist import PersistMiddleware\napplication = PersistMiddleware(print)",
@@ -220,6 +222,7 @@ def test_broken_project_is_one_line(
     said = capsys.readouterr()
     assert said.out == ""
     assert message in said.err
+    assert "geheim" not in said.err
     assert said.err.count("\n") == 1
 
 

@@ -5,6 +5,7 @@ Django asks the wrapper's ``validation`` for these, of each alias that is named.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from django.db.backends.base.validation import BaseDatabaseValidation
 from wsgi_persist.backends import workers
 from wsgi_persist.backends.aliases import Alias, ours
 from wsgi_persist.backends.checks import of_alias
+from wsgi_persist.backends.messages import without_passwords
 
 _LIMITS = """
 SELECT pg_backend_pid(),
@@ -44,6 +46,7 @@ class Answer(NamedTuple):
 
 
 class PersistValidation(BaseDatabaseValidation):
+    @without_passwords
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         found = list(super().check(**kwargs))
         alias = next((each for each in ours() if each.name == self.connection.alias), None)
@@ -118,6 +121,9 @@ def _connections(alias: Alias, answer: Answer) -> Iterator[checks.CheckMessage]:
 
 def _unreachable(alias: Alias, error: Exception) -> checks.CheckMessage:
     said = " ".join(str(error).split())
+    if re.search(r"[\s=@]|://", str(alias.settings.get("HOST") or "")):
+        # libpq takes it for names, and quotes them.
+        said = "its HOST is a connection string, and has to be the name of a host"
     return checks.Warning(
         f"{alias.path}: the server could not be asked, so its limits and a pooler are unknown: {said}",
         hint=f"python manage.py dbshell --database {alias.name}",
