@@ -267,6 +267,25 @@ def test_server_that_is_down(site: Site) -> None:
     assert "Connection refused" in found.text
 
 
+def test_more_workers_than_the_role_may_have(site: Site) -> None:
+    site.server("CREATE ROLE limited LOGIN CONNECTION LIMIT 4")
+    try:
+        archive = {"archive": {"name": "second", "USER": "limited"}}
+        given = {"database": {"USER": "limited"}, "aliases": archive}
+        (found,) = site.check(**given, PERSIST_PROCESSES="3")
+        assert found == (
+            "wsgi_persist.W007",
+            "DATABASES['default']: 3 processes with 1 threads keep 6 connections (default, archive), but the "
+            "role limited may have 4.",
+            'ALTER ROLE "limited" CONNECTION LIMIT 6;',
+        )
+        assert site.check(aliases=archive, PERSIST_PROCESSES="4") == []
+        site.server(found.hint)
+        assert site.check(**given, PERSIST_PROCESSES="3") == []
+    finally:
+        site.server("DROP ROLE limited")
+
+
 @pytest.mark.parametrize(
     "host",
     [

@@ -23,7 +23,9 @@ _LIMITS = """
 SELECT pg_backend_pid(),
        current_setting('max_connections')::int,
        current_setting('superuser_reserved_connections')::int
-           + coalesce(current_setting('reserved_connections', true), '0')::int
+           + coalesce(current_setting('reserved_connections', true), '0')::int,
+       rolname, CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END
+FROM pg_roles WHERE rolname = session_user
 """
 # Other clients may come between two statements; one meeting proves that sessions are shared.
 _TRIES = 3
@@ -33,12 +35,15 @@ class Answer(NamedTuple):
     """What the server says of itself.
 
     :ivar greeted_by: the pid that the connection was given at its start; a pooler makes one up.
+    :ivar of_role: the role's CONNECTION LIMIT; below 0 for none.
     """
 
     greeted_by: int
     pid: int
     max_connections: int
     reserved: int
+    role: str
+    of_role: int
 
     @property
     def through_pooler(self) -> bool:
@@ -104,19 +109,30 @@ def _connections(alias: Alias, answer: Answer) -> Iterator[checks.CheckMessage]:
     processes, threads = workers.announced()
     if processes is None or answer.through_pooler:
         return  # a pooler has limits of its own
-    same_server = [each for each in ours() if each.server == alias.server]
     kept = 1 if alias.persist.get("scope") == "process" else threads or 1
-    wanted = processes * kept * len(same_server)
-    room = answer.max_connections - answer.reserved
-    if wanted > room:
-        names = ", ".join(each.name for each in same_server)
+    same_server = [each for each in ours() if each.server == alias.server]
+    same_role = [each for each in same_server if each.user == alias.user]
+    wanted, of_role = processes * kept * len(same_server), processes * kept * len(same_role)
+    told = f"{alias.path}: {processes} processes with {kept} threads keep"
+    if wanted > answer.max_connections - answer.reserved:
         yield checks.Warning(
-            f"{alias.path}: {processes} processes with {kept} threads keep {wanted} connections "
-            f"({names}), but the server has {room} for them: max_connections = {answer.max_connections}, "
-            f"{answer.reserved} of them reserved.",
+            f"{told} {wanted} connections ({_names(same_server)}), but the server has "
+            f"{answer.max_connections - answer.reserved} for them: "
+            f"max_connections = {answer.max_connections}, {answer.reserved} of them reserved.",
             hint=f"ALTER SYSTEM SET max_connections = {wanted + answer.reserved};",
             id="wsgi_persist.W007",
         )
+    if 0 <= answer.of_role < of_role:
+        yield checks.Warning(
+            f"{told} {of_role} connections ({_names(same_role)}), but the role {answer.role} may have "
+            f"{answer.of_role}.",
+            hint=f'ALTER ROLE "{answer.role}" CONNECTION LIMIT {of_role};',
+            id="wsgi_persist.W007",
+        )
+
+
+def _names(aliases: list[Alias]) -> str:
+    return ", ".join(each.name for each in aliases)
 
 
 def _unreachable(alias: Alias, error: Exception) -> checks.CheckMessage:
