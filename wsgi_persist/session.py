@@ -15,6 +15,7 @@ from wsgi_persist.effects import ONCE, UNDONE, Leaves, Verdict, writes
 from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.policy import Policy
 from wsgi_persist.redaction import redacted
+from wsgi_persist.state import LOST
 
 logger = logging.getLogger("wsgi_persist.session")
 
@@ -159,7 +160,7 @@ class Session:
         self.complaint = None
         self.wrote, self.completed = False, not self._watches
         if self._driver.is_closed(self._connection):
-            return "lost during a request"
+            return LOST
         status = self._status()
         if status == ACTIVE:
             return f"a statement was interrupted in {request}"
