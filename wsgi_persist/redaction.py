@@ -28,7 +28,9 @@ _SECRETS = tuple(
         (rf"{_NAME}[\s,]+", _QUOTED),
         # Parts of a connection string that libpq, or Python's urllib, cannot read.
         (r"""(?:spaces found in|encoded (?:token|value)|"=" after|query parameter):? """, r"""["'].*["']"""),
-        (r"integer value (?:as )?", r"""["'].*?["'](?= for connection option|\W*$)"""),
+        (r"integer value ", r"""["'].*?["'](?= for connection option)"""),
+        (r"(?:integer value as|with base 10:|netloc) ", r"""["'].*["']"""),
+        ("", r"""["'].*["'](?= does not appear to be an IP)"""),
     )
 )
 # A comma in a password makes names of hosts of its parts.

@@ -267,6 +267,9 @@ def test_link_to_the_current_release_stays_one(project: Path, capsys: pytest.Cap
 
 # ##### As the workers' user #####
 
+NOBODY = pwd.getpwnam("nobody")
+NOGROUP = grp.getgrgid(NOBODY.pw_gid).gr_name
+
 
 @pytest.fixture
 def site(folder: Path) -> Path:
@@ -288,7 +291,7 @@ WRITES = """\
 import json, os, pathlib
 here = pathlib.Path(__file__).parent
 (here / "logs" / "site.log").write_text(json.dumps({
-    "ids": [os.getresuid(), os.getresgid(), os.getgroups()],
+    "ids": [os.getresuid(), os.getresgid(), sorted(os.getgroups())],
     "environ": {name: os.environ.get(name) for name in ("HOME", "USER", "LOGNAME", "PGPASSWORD")},
 }))
 import helper
@@ -308,7 +311,7 @@ def test_site_is_asked_as_the_workers_user(site: Path, monkeypatch: pytest.Monke
     written = site / "logs" / "site.log"
     assert (written.stat().st_uid, written.stat().st_gid) == (nobody.pw_uid, nobody.pw_gid)
     assert json.loads(written.read_text()) == {
-        "ids": [[nobody.pw_uid] * 3, [nobody.pw_gid] * 3, os.getgrouplist("nobody", nobody.pw_gid)],
+        "ids": [[nobody.pw_uid] * 3, [nobody.pw_gid] * 3, sorted(os.getgrouplist("nobody", nobody.pw_gid))],
         "environ": {"HOME": nobody.pw_dir, "USER": "nobody", "LOGNAME": "nobody", "PGPASSWORD": None},
     }
     assert list(site.rglob("__pycache__")) == []
@@ -318,7 +321,7 @@ def test_site_is_asked_as_the_workers_user(site: Path, monkeypatch: pytest.Monke
     ("options", "groups"),
     [
         ("group=daemon", lambda daemon, own: {daemon}),
-        ("group=nogroup group=daemon request-timeout=9", lambda daemon, own: {daemon}),
+        ("group=root group=daemon request-timeout=9", lambda daemon, own: {daemon}),
         ("group=#{daemon}", lambda daemon, own: {daemon}),
         ("supplementary-groups=daemon", lambda daemon, own: {own, daemon}),
         ("request-timeout=9", lambda daemon, own: {own}),
@@ -383,11 +386,11 @@ def test_log_file_that_the_workers_cannot_write(
         f"except OSError as error:\n    raise ValueError('as logging.config does') from error\n{WRAPPED}"
     )
     (site / "logs").mkdir()
-    wanted = f"user nobody may not write to and enter {site}/logs: chgrp nogroup {site}/logs && chmod g+wx"
+    wanted = f"user nobody may not write to and enter {site}/logs: chgrp {NOGROUP} {site}/logs && chmod g+wx"
     if exists:
         (site / "logs" / "site.log").touch()
         wanted = (
-            f"user nobody may not write to {site}/logs/site.log: chgrp nogroup {site}/logs/site.log && ch"
+            f"user nobody may not write to {site}/logs/site.log: chgrp {NOGROUP} {site}/logs/site.log && ch"
         )
     assert main(as_nobody(site)) == 2
     assert wanted in capsys.readouterr().err
@@ -423,7 +426,7 @@ def test_module_that_the_workers_cannot_read(site: Path) -> None:
         file.touch(mode=0o600)
     facts = {"files": [], "script": str(site / "wsgi.py"), "imported": imported, "aliases": {}}
     (found,) = find_obstacles(facts, account_of(pwd.getpwnam("nobody"), ""))
-    assert found.startswith(f"user nobody may not read {site}/keys.py: chgrp nogroup ")
+    assert found.startswith(f"user nobody may not read {site}/keys.py: chgrp {NOGROUP} ")
     assert found.endswith(" (1 more like this)")
 
 

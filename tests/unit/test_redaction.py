@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +76,10 @@ def test_mistakes_are_really_quoted() -> None:
         "PGPASSWORD=geheim",
         "oauth_client_secret=geheim",
         "password=ge\\ heim",
-        "ValueError: Port could not be cast to integer value as 'geheim'",
+        "ValueError: Port could not be cast to integer value as 'geheim' (/srv/shop/wsgi.py, line 3)\nmore",
+        "invalid literal for int() with base 10: 'geheim@db'",
+        "ValueError: netloc 'geheim' contains invalid characters under NFKC normalization",
+        "'geheim' does not appear to be an IPv4 or IPv6 address",
         'psycopg.connect("postgresql://shop:geheim@db/shop")',
         "All attempts failed:\n- host: 'shop:geheim', port: '1'\n- host: 'shop:a@b', port: '1'",
     ],
@@ -167,3 +174,45 @@ def test_options_that_are_refused(given: Any) -> None:
     with pytest.raises((TypeError, ValueError), match=r"\*\*\* is not allowed: give") as error:
         Policy.from_mapping(given)
     assert "geheim" not in str(error.value)
+
+
+# ##### A whole site #####
+
+# As a worker: the script is loaded and warmed up, then a request comes in.
+WORKER = """\
+import sys
+from wsgiref.util import setup_testing_defaults
+from wsgi_persist import PersistMiddleware, Policy
+from tests.site import wsgi
+application = PersistMiddleware(wsgi.application, policy=Policy(prewarm=True))
+environ = {"PATH_INFO": "/pid/"}
+setup_testing_defaults(environ)
+environ["wsgi.multithread"] = False
+response = application(environ, lambda *answer: sys.stdout.write(str(answer)))
+sys.stdout.write(b"".join(response).decode())
+response.close()
+"""
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize(
+    "host", ["postgresql://shop:geheim@db.invalid/shop", "password=geheim host=db.invalid"]
+)
+def test_site_whose_host_is_a_connection_string(driver: str, host: str) -> None:
+    """Nothing in its log or its answer; both do speak of the loss."""
+    given = {"SITE_DRIVER": driver, "SITE_HOST": host, "SITE_PORT": "1", "SITE_MIDDLEWARE": "none"}
+    policy = {"OPTIONS": {"persist": {"reconnect_deadline": 0}}}
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER],
+        env={**os.environ, **given, "PYTHONPATH": str(PACKAGE.parent), "SITE_DATABASE": json.dumps(policy)},
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "not opened at start" in done.stderr
+    assert "answered 503" in done.stderr
+    assert "503 Service Unavailable" in done.stdout
+    assert "geheim" not in done.stdout + done.stderr
+    assert "***" in done.stderr

@@ -114,21 +114,23 @@ def _connections(alias: Alias, answer: Answer) -> Iterator[checks.CheckMessage]:
     same_role = [each for each in same_server if each.user == alias.user]
     wanted, of_role = processes * kept * len(same_server), processes * kept * len(same_role)
     told = f"{alias.path}: {processes} processes with {kept} threads keep"
-    if wanted > answer.max_connections - answer.reserved:
-        yield checks.Warning(
-            f"{told} {wanted} connections ({_names(same_server)}), but the server has "
-            f"{answer.max_connections - answer.reserved} for them: "
+    room = answer.max_connections - answer.reserved
+    if wanted > room:
+        yield _too_many(
+            f"{told} {wanted} connections ({_names(same_server)}), but the server has {room} for them: "
             f"max_connections = {answer.max_connections}, {answer.reserved} of them reserved.",
-            hint=f"ALTER SYSTEM SET max_connections = {wanted + answer.reserved};",
-            id="wsgi_persist.W007",
+            f"ALTER SYSTEM SET max_connections = {wanted + answer.reserved};",
         )
     if 0 <= answer.of_role < of_role:
-        yield checks.Warning(
+        yield _too_many(
             f"{told} {of_role} connections ({_names(same_role)}), but the role {answer.role} may have "
             f"{answer.of_role}.",
-            hint=f'ALTER ROLE "{answer.role}" CONNECTION LIMIT {of_role};',
-            id="wsgi_persist.W007",
+            f'ALTER ROLE "{answer.role}" CONNECTION LIMIT {of_role};',
         )
+
+
+def _too_many(text: str, hint: str) -> checks.CheckMessage:
+    return checks.Warning(text, hint=hint, id="wsgi_persist.W007")
 
 
 def _names(aliases: list[Alias]) -> str:
