@@ -51,13 +51,21 @@ def servers() -> tuple[list[Httpd], list[str]]:
 
 def check(file: Path, server: Httpd, root: Path) -> None:
     """Raise with what Apache complains about, be it a warning."""
+    said = told(file, server, root, "DUMP_INCLUDES")
+    if str(file) not in said:
+        raise ApacheError(f"{file.name}, {server.name}:\n{said.strip()}")
+
+
+def told(file: Path, server: Httpd, root: Path, what: str) -> str:
+    """What Apache says of its configuration with that file; raises where it complains."""
     config = root / "httpd.conf"
     config.write_text(_configuration(file, server, root))
-    command = [str(server.program), "-f", str(config), "-t", "-D", "DUMP_INCLUDES"]
+    command = [str(server.program), "-f", str(config), "-t", "-D", what]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
-    if done.returncode != 0 or re.search(r"AH\d{5}", said) or str(file) not in said:
+    if done.returncode != 0 or re.search(r"AH\d{5}", said):
         raise ApacheError(f"{file.name}, {server.name}:\n{said.strip()}")
+    return said
 
 
 def _configuration(file: Path, server: Httpd, root: Path) -> str:

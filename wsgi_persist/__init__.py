@@ -10,6 +10,7 @@ from wsgi_persist.errors import (
 from wsgi_persist.middleware import PersistMiddleware
 from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
+from wsgi_persist.redaction import redact_log
 from wsgi_persist.replay import no_replay
 from wsgi_persist.version import __version__
 
@@ -25,3 +26,5 @@ __all__ = [
     "__version__",
     "no_replay",
 ]
+
+redact_log()

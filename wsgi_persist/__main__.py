@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from wsgi_persist.command import apache
 from wsgi_persist.command.refusal import Parser, Refused
+from wsgi_persist.redaction import redacted
 from wsgi_persist.version import __version__
 
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         return 0
     for line in lines:
-        print(f"{parser.prog}: {line}", file=sys.stderr)
+        print(f"{parser.prog}: {redacted(line)}", file=sys.stderr)  # of the site, and of its driver
     return 2
 
 

@@ -12,7 +12,7 @@ from wsgi_persist.outage import Outage
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.replay import MOST, Sent, recovers, survives_commit, was_replaced
 from wsgi_persist.scope import Scope
-from wsgi_persist.state import Standing, State
+from wsgi_persist.state import LOST, Standing, State
 
 logger = logging.getLogger("wsgi_persist.lease")
 
@@ -99,7 +99,7 @@ class Lease:
         self._open().autocommit = autocommit
 
     def let_go(self) -> None:
-        self.pin.drop("lost during a request")
+        self.pin.drop(LOST)
 
     def _open(self) -> Any:
         return self._outage.connect(self._attempt, self._scope, self.pin.policy)

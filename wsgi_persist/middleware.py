@@ -12,6 +12,7 @@ from wsgi_persist.errors import ScopeError
 from wsgi_persist.lifecycle import start, threads_refused
 from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
+from wsgi_persist.redaction import redacted
 from wsgi_persist.registry import process_scope, thread_scope
 from wsgi_persist.response import Replacement, Response
 from wsgi_persist.scope import Scope
@@ -80,7 +81,8 @@ def _checked_app(app: Any) -> Any:
     if isinstance(app, PersistMiddleware):
         raise TypeError("the application is wrapped in PersistMiddleware already: once is enough")
     if not callable(app):
-        raise TypeError(f"{app!r} is not callable: give the WSGI application, such as get_wsgi_application()")
+        given = redacted(repr(app))
+        raise TypeError(f"{given} is not callable: give the WSGI application, such as get_wsgi_application()")
     return app
 
 
@@ -99,5 +101,5 @@ def _checked_policy(policy: Any) -> Policy:
     if policy is None:
         return Policy()
     if not isinstance(policy, Policy):
-        raise TypeError(f"policy={policy!r} is not a Policy: give wsgi_persist.Policy(...)")
+        raise TypeError(f"policy={redacted(repr(policy))} is not a Policy: give wsgi_persist.Policy(...)")
     return policy

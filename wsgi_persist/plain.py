@@ -11,6 +11,7 @@ from wsgi_persist.errors import NotInRequestError
 from wsgi_persist.lease import Cursor, Lease
 from wsgi_persist.outage import Outage
 from wsgi_persist.policy import Policy
+from wsgi_persist.redaction import redacted
 
 
 class Pin:
@@ -33,7 +34,7 @@ class Pin:
                 f"returns a new connection, such as lambda: psycopg2.connect(dsn)"
             )
         if policy is not None and not isinstance(policy, Policy):
-            raise TypeError(f"policy={policy!r} is not a Policy: give wsgi_persist.Policy(...)")
+            raise TypeError(f"policy={redacted(repr(policy))} is not a Policy: give wsgi_persist.Policy(...)")
         self.policy = policy or Policy()
         self.name = name
         self._connect = connect

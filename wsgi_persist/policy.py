@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from wsgi_persist.redaction import redacted
+
 
 def _one_of(*allowed: Any) -> Callable[[Any], str | None]:
     text = ", ".join(map(repr, allowed))
@@ -116,7 +118,7 @@ class Policy:
         for name, check in _CHECKS.items():
             value = getattr(self, name)
             if allowed := check(value):
-                raise ValueError(f"{name}={value!r} is not allowed: give {allowed}")
+                raise ValueError(redacted(f"{name}={value!r}") + f" is not allowed: give {allowed}")
 
     @classmethod
     def from_mapping(cls, given: Mapping[str, Any]) -> Policy:
@@ -126,7 +128,7 @@ class Policy:
         :raises ValueError: a key is unknown or a value is not allowed.
         """
         if not isinstance(given, Mapping):
-            raise TypeError(f"{given!r} is not allowed: give a dictionary of options")
+            raise TypeError(f"{redacted(repr(given))} is not allowed: give a dictionary of options")
         known = [field.name for field in fields(cls)]
         for key in given:
             if key not in known:
@@ -183,4 +185,4 @@ def _shortened(name: str) -> str:
 def _unknown_option(key: object, known: list[str]) -> str:
     close = difflib.get_close_matches(str(key), known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{key!r} is not an option: the options are {', '.join(known)}{hint}"
+    return f"{redacted(repr(key))} is not an option: the options are {', '.join(known)}{hint}"

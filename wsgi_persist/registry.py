@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Hashable
 
 from wsgi_persist.current import all_scopes, forget_scopes
+from wsgi_persist.drivers.waiting import forget_deadlines
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.scope import Scope, stop_pins
 
@@ -72,6 +73,7 @@ def forget_all() -> None:
     """In a forked child: begin anew, without pins and outside any request."""
     global _process
     forget_scopes()
+    forget_deadlines()
     _local.scope = None
     _process = Scope("process")
 

@@ -13,7 +13,8 @@ from wsgi_persist.drivers.errors import first_line, sqlstate
 from wsgi_persist.effects import ONCE, UNDONE, Leaves, Verdict, writes
 from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.policy import Policy
-from wsgi_persist.state import Standing
+from wsgi_persist.redaction import redacted
+from wsgi_persist.state import LOST, Standing
 
 logger = logging.getLogger("wsgi_persist.session")
 
@@ -156,7 +157,7 @@ class Session:
         if status == IDLE and self._is_spotless():
             return None
         if status == UNKNOWN:
-            return "lost during a request"
+            return LOST
         if status == ACTIVE:
             return f"a statement was interrupted in {request}"
         try:
@@ -205,7 +206,7 @@ class Session:
     def _report(self, what: str) -> None:
         logger.warning("pin %r: %s", self._name, what)
         if self._policy.reset_report == "raise":
-            self.complaint = LeakedStateError(f"pin {self._name!r}: {what}")
+            self.complaint = LeakedStateError(f"pin {self._name!r}: {redacted(what)}")
 
     def _look(self) -> Leaves:
         """What the request has left, now that it is over."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 import enum
 from typing import Protocol
 
+# Why a connection was closed, where several places close it for that.
+LOST = "lost during a request"
+CLOSED = "closed by the application"
+
 
 class State(enum.Enum):
     __hash__ = object.__hash__  # Enum's own is Python code, and every lease moves twice

@@ -137,6 +137,41 @@ def test_processes_by_the_cores_and_the_connections(project: Path, server: Serve
     )
 
 
+@pytest.fixture
+def limited(server: Server) -> Iterator[str]:
+    """A role that may have two connections; it is the tests' own, and no superuser."""
+    server("CREATE ROLE limited LOGIN CONNECTION LIMIT 2")
+    yield "limited"
+    server("DROP ROLE limited")
+
+
+def test_processes_by_the_limit_of_the_role(project: Path, server: Server, limited: str) -> None:
+    auto = ["--server-name", "localhost", "--project", str(project), "--processes", "auto"]
+    user = json.dumps({"USER": limited})
+    text = rendered(server.cluster, *auto, "--reserve", "news=50", SITE_DATABASE=user)
+    assert processes(text) == 2
+    assert ": CONNECTION LIMIT of role limited=2; 1 for each process (default)\n" in text
+    both = json.dumps({name: {"name": name, "USER": limited} for name in ("second", "site")})
+    done = command(server.cluster, *auto, SITE_DATABASE=user, SITE_ALIASES=both)
+    assert done.returncode == 2
+    assert (
+        "into the 2 connections that are left (CONNECTION LIMIT of role limited=2; 3 for each" in done.stderr
+    )
+
+
+def test_processes_by_the_limit_of_the_database(project: Path, server: Server, limited: str) -> None:
+    auto = ["--server-name", "localhost", "--project", str(project), "--processes", "auto"]
+    server("ALTER DATABASE second CONNECTION LIMIT 1")
+    try:
+        user = json.dumps({"USER": limited, "NAME": "second"})
+        assert processes(rendered(server.cluster, *auto, SITE_DATABASE=user)) == 1
+        # A superuser is bound by neither.
+        superuser = json.dumps({"NAME": "second"})
+        assert processes(rendered(server.cluster, *auto, SITE_DATABASE=superuser)) == 2 * cores() + 1
+    finally:
+        server("ALTER DATABASE second CONNECTION LIMIT -1")
+
+
 def test_processes_cannot_be_counted_where_the_server_is_down(project: Path, server: Server) -> None:
     auto = ["--server-name", "localhost", "--project", str(project), "--processes", "auto"]
     done = command(server.cluster, *auto, SITE_PORT=str(free_port()), SITE_HOST="127.0.0.1")

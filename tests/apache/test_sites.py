@@ -119,6 +119,7 @@ def tls(folder: Path, server: Server, tls_port: int, apache: StartApache) -> Apa
             "PERSIST_FILES": VHOSTS,
             "PERSIST_CERTIFICATE": keys / "server.crt",
             "PERSIST_KEY": keys / "server.key",
+            "PERSIST_CHALLENGES": folder / "challenges",
             "PERSIST_STATIC": folder / "static",
             "PERSIST_MEDIA": folder / "media",
             "PERSIST_HTTP_PORT": (plain := free_port()),
@@ -168,9 +169,32 @@ def test_mod_ssl_beside_the_drivers_own_tls(
     assert workers <= set(map(int, came_to_their_end))
 
 
-def test_without_tls_visitors_are_sent_to_it(tls: Apache) -> None:
-    answer = get(int(tls.defines["PERSIST_HTTP_PORT"]), "/pid/?a=1")
-    assert (answer.status, answer.header("Location")) == (301, ["https://localhost/pid/?a=1"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/pid/?a=1",
+        "/a%20b%3fc%23d/%c3%a4/.htaccess?x=%3F",
+        "/.well-known/security.txt",
+        "/.well-known/acme-challenge",
+        "/x/.well-known/acme-challenge/token",
+    ],
+)
+def test_without_tls_visitors_are_sent_to_it(tls: Apache, path: str) -> None:
+    answer = get(int(tls.defines["PERSIST_HTTP_PORT"]), path)
+    assert (answer.status, answer.header("Location")) == (301, [f"https://localhost:{tls.port}{path}"])
+
+
+def test_certificate_can_be_renewed(tls: Apache) -> None:
+    """Without TLS, which the certificate that has expired would not give."""
+    plain = int(tls.defines["PERSIST_HTTP_PORT"])
+    challenges = Path(tls.defines["PERSIST_CHALLENGES"]) / ".well-known" / "acme-challenge"
+    assert get(plain, "/.well-known/acme-challenge/token").status == 404
+    challenges.mkdir(parents=True)
+    (challenges / "token").write_text("token.thumbprint")
+    answer = get(plain, "/.well-known/acme-challenge/token")
+    assert (answer.status, answer.text) == (200, "token.thumbprint")
+    assert get(plain, "/.well-known/acme-challenge/").status == 403  # no listing
 
 
 def test_headers(get_tls: Callable[[str], Answer]) -> None:

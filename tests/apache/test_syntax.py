@@ -52,3 +52,23 @@ def test_several_sites_over_tls(root: Path) -> None:
     assert own.count("tls.conf") == text.count("tls.conf") + 1
     (root / "sites.conf").write_text(own)
     syntax.check(root / "sites.conf", httpd.pypi(), root)
+
+
+@pytest.mark.parametrize(
+    ("own", "origin"),
+    [
+        ({}, "https://shop.example.org/"),
+        ({"PERSIST_PORT": "8443"}, "https://shop.example.org:8443/"),
+        ({"PERSIST_PORT": "8443", "PERSIST_ORIGIN": "https://shop.example.org"}, "https://shop.example.org/"),
+    ],
+    ids=str,
+)
+def test_where_visitors_without_tls_are_sent_to(own: dict[str, str], origin: str, root: Path) -> None:
+    server = httpd.pypi()
+    if not (server.modules / "mod_info.so").exists():
+        pytest.skip(f"{server.name} has no mod_info, which tells the values")
+    defines = {"PERSIST_SERVER_NAME": "shop.example.org", **own}
+    lines = [f'LoadModule info_module "{server.modules}/mod_info.so"']
+    lines += [f"Define {name} {value}" for name, value in defines.items()]
+    (root / "own.conf").write_text("\n".join([*lines, f'Include "{VHOSTS}/tls.conf"', ""]))
+    assert f'Redirect permanent / "{origin}"\n' in syntax.told(root / "own.conf", server, root, "DUMP_CONFIG")

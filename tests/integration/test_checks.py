@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
 from tests.conftest import DRIVER, Server, site_environment
 from tests.faults import Unavailable
 from tests.faults.pgbouncer import PgBouncer
 from tests.integration.test_backend import ROOT
 from tools.postgres import Cluster, free_port
+from wsgi_persist.backends.options import policy_of
 
 # A model without a db_table makes Django load the ENGINE of the default alias, before any check.
 WITH_MODELS = {"INSTALLED_APPS": ["django.contrib.auth", "django.contrib.contenttypes"]}
@@ -263,6 +265,61 @@ def test_server_that_is_down(site: Site) -> None:
     (found,) = site.check(database={"HOST": "127.0.0.1", "PORT": free_port()})
     assert found.id == "wsgi_persist.W008"
     assert "Connection refused" in found.text
+
+
+def test_more_workers_than_the_role_may_have(site: Site) -> None:
+    site.server("CREATE ROLE limited LOGIN CONNECTION LIMIT 4")
+    try:
+        archive = {"archive": {"name": "second", "USER": "limited"}}
+        given = {"database": {"USER": "limited"}, "aliases": archive}
+        (found,) = site.check(**given, PERSIST_PROCESSES="3")
+        assert found == (
+            "wsgi_persist.W007",
+            "DATABASES['default']: 3 processes with 1 threads keep 6 connections (default, archive), but the "
+            "role limited may have 4.",
+            'ALTER ROLE "limited" CONNECTION LIMIT 6;',
+        )
+        assert site.check(aliases=archive, PERSIST_PROCESSES="4") == []
+        site.server(found.hint)
+        assert site.check(**given, PERSIST_PROCESSES="3") == []
+    finally:
+        site.server("DROP ROLE limited")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "postgresql://shop:geheim@127.0.0.1/shop",
+        "postgresql://shop:ge,heim@127.0.0.1/shop",
+        "user=shop password=geheim host=127.0.0.1",
+        "host=127.0.0.1 password=ge,heim",
+        "shop:geheim@127.0.0.1",
+    ],
+)
+def test_connection_string_for_a_host(host: str, site: Site) -> None:
+    (found,) = site.check(database={"HOST": host})
+    assert found.id == "wsgi_persist.W008"
+    assert found.text.endswith("its HOST is a connection string, and has to be the name of a host")
+    assert "heim" not in str(found)
+
+
+def test_password_in_the_words_of_others(site: Site) -> None:
+    (found,) = site.check(database={"PORT": "geheim"})
+    assert found.id == "wsgi_persist.W008"
+    assert 'invalid integer value *** for connection option "port"' in found.text
+    (site.folder / "broken.py").write_text("raise ValueError('postgresql://shop:geheim@db/shop')\n")
+    (found,) = site.check("--deploy", settings={**WITH_MODELS, "WSGI_APPLICATION": "broken.application"})
+    assert found.id == "wsgi_persist.W001"
+    assert "cannot be imported: postgresql://shop:***@db/shop" in found.text
+    (found,) = site.check("--deploy", aliases={"another": {"OPTIONS": {"persist": "password=geheim"}}})
+    assert found.id == "wsgi_persist.E001"
+    assert "password=*** is not allowed: give a dictionary" in found.text
+
+
+def test_options_that_are_a_connection_string() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"'OPTIONS'\]='password=\*\*\* is not allowed") as error:
+        policy_of("default", {"OPTIONS": "password=geheim"})
+    assert "geheim" not in str(error.value)
 
 
 def test_database_without_a_name(site: Site) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import grp
+import json
 import os
 import pwd
 import random
@@ -11,7 +13,7 @@ import stat
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,9 +21,11 @@ import pytest
 from tools.apache import public_folder
 from wsgi_persist.__main__ import main
 from wsgi_persist.command.access import ENTER, READ, WRITE, Account, obstacle
+from wsgi_persist.command.reach import find_obstacles
 from wsgi_persist.command.refusal import Refused
-from wsgi_persist.command.sizing import Database, automatic
+from wsgi_persist.command.sizing import Limit, automatic
 from wsgi_persist.command.template import render, shipped
+from wsgi_persist.command.workers import account_of
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -153,7 +157,7 @@ def test_each_problem_has_its_line(project: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("option", ["--project", "--wsgi", "--static", "--output", "--venv"])
 def test_ordinary_user_who_may_not_look(option: str, folder: Path) -> None:
     nobody = pwd.getpwnam("nobody")
-    if met := obstacle(Account.of(nobody), Path(sys.executable), READ | ENTER):
+    if met := obstacle(account_of(nobody, ""), Path(sys.executable), READ | ENTER):
         pytest.skip(f"nobody cannot run this interpreter: {met.text}")
     hidden = folder / "hidden"
     hidden.mkdir(mode=0o700)
@@ -202,6 +206,8 @@ def test_help_and_version(arguments: list[str]) -> None:
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("raise SystemExit('not today')", "SystemExit: not today"),
         ("raise ValueError('first\\nsecond')", "ValueError: first second"),
+        ("raise ValueError('postgresql://shop:geheim@db/shop')", "ValueError: postgresql://shop:***@db/shop"),
+        ("import os; os.write(2, b'password=geheim'); os._exit(3)", "imported the site: password=***"),
         ("import os; os._exit(3)", "ended with status 3 while it imported the site"),
         (
             "from wsgi_persist import PersistMiddleware\napplication = PersistMiddleware(print)",
@@ -220,6 +226,7 @@ def test_broken_project_is_one_line(
     said = capsys.readouterr()
     assert said.out == ""
     assert message in said.err
+    assert "geheim" not in said.err
     assert said.err.count("\n") == 1
 
 
@@ -258,23 +265,169 @@ def test_link_to_the_current_release_stays_one(project: Path, capsys: pytest.Cap
     assert f'Define PERSIST_SCRIPT "{link}/wsgi.py"\n' in capsys.readouterr().out
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read what another user may not")
-def test_module_that_the_workers_cannot_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copytree(ROOT / "wsgi_persist", folder / "wsgi_persist")
-    (folder / "wsgi.py").write_text(f"import keys, more\n{WRAPPED}")
-    for name in ("keys.py", "more.py"):
-        (folder / name).touch(mode=0o600)
-    nobody = pwd.getpwnam("nobody")
-    if met := obstacle(Account.of(nobody), Path(sys.executable), READ | ENTER):
+# ##### As the workers' user #####
+
+NOBODY = pwd.getpwnam("nobody")
+NOGROUP = grp.getgrgid(NOBODY.pw_gid).gr_name
+
+
+@pytest.fixture
+def site(folder: Path) -> Path:
+    """Which the user nobody can read, and may be asked as that user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can start a process as another user")
+    if met := obstacle(account_of(pwd.getpwnam("nobody"), ""), Path(sys.executable), READ | ENTER):
         pytest.skip(f"nobody cannot run this interpreter: {met.text}")
-    arguments = [*APACHE, "--project", str(folder), "--site", "a", "--user", "nobody"]
+    shutil.copytree(ROOT / "wsgi_persist", folder / "wsgi_persist")
+    (folder / "wsgi.py").write_text(WRAPPED)
+    return folder
+
+
+def as_nobody(site: Path, *more: str) -> list[str]:
+    return [*APACHE, "--project", str(site), "--site", "a", "--user", "nobody", *more]
+
+
+WRITES = """\
+import json, os, pathlib
+here = pathlib.Path(__file__).parent
+(here / "logs" / "site.log").write_text(json.dumps({
+    "ids": [os.getresuid(), os.getresgid(), sorted(os.getgroups())],
+    "environ": {name: os.environ.get(name) for name in ("HOME", "USER", "LOGNAME", "PGPASSWORD")},
+}))
+import helper
+"""
+
+
+def test_site_is_asked_as_the_workers_user(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log file of root's would keep the workers from starting, and compiled files from being replaced."""
+    monkeypatch.setenv("PGPASSWORD", "of the shell")
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    (site / "helper.py").touch()
+    (site / "wsgi.py").write_text(WRITES + WRAPPED)
+    nobody = pwd.getpwnam("nobody")
+    (site / "logs").mkdir()
+    shutil.chown(site / "logs", "nobody")
+    assert main(as_nobody(site)) == 0
+    written = site / "logs" / "site.log"
+    assert (written.stat().st_uid, written.stat().st_gid) == (nobody.pw_uid, nobody.pw_gid)
+    assert json.loads(written.read_text()) == {
+        "ids": [[nobody.pw_uid] * 3, [nobody.pw_gid] * 3, sorted(os.getgrouplist("nobody", nobody.pw_gid))],
+        "environ": {"HOME": nobody.pw_dir, "USER": "nobody", "LOGNAME": "nobody", "PGPASSWORD": None},
+    }
+    assert list(site.rglob("__pycache__")) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "groups"),
+    [
+        ("group=daemon", lambda daemon, own: {daemon}),
+        ("group=root group=daemon request-timeout=9", lambda daemon, own: {daemon}),
+        ("group=#{daemon}", lambda daemon, own: {daemon}),
+        ("supplementary-groups=daemon", lambda daemon, own: {own, daemon}),
+        ("request-timeout=9", lambda daemon, own: {own}),
+    ],
+)
+def test_group_in_the_options(options: str, groups: Callable[[int, int], set[int]]) -> None:
+    nobody, daemon = pwd.getpwnam("nobody"), grp.getgrnam("daemon").gr_gid
+    account = account_of(nobody, options.format(daemon=daemon))
+    assert account.groups == groups(daemon, nobody.pw_gid)
+    assert account.gid == (daemon if " group=" in f" {options}" else nobody.pw_gid)
+
+
+@pytest.mark.parametrize("option", ["group", "supplementary-groups"])
+def test_group_in_the_options_that_is_none(
+    option: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*APACHE, "--options", f"{option}=gone"]) == 2
+    wanted = f"--options {option}=gone: no group of this machine: give one that is"
+    assert capsys.readouterr().err == f"wsgi-persist: {wanted}\n"
+
+
+def test_settings_for_the_workers_group_alone(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the hint says is enough, and opens the file to nobody else."""
+    (site / "wsgi.py").write_text(f"import keys\n{WRAPPED}")
+    (site / "keys.py").touch(mode=0o600)
+    arguments = as_nobody(site, "--options", "group=daemon")
     assert main(arguments) == 2
-    said = capsys.readouterr().err
-    assert f"user nobody may not read {folder}/keys.py: chmod o+r" in said
-    assert said.endswith("(1 more like this)\n")
-    for name in ("keys.py", "more.py"):
-        (folder / name).chmod(0o644)
+    wanted = (
+        f"user nobody may not read {site}/keys.py: chgrp daemon {site}/keys.py && chmod g+r {site}/keys.py"
+    )
+    assert capsys.readouterr().err == f"wsgi-persist: {wanted}\n"
+    subprocess.run(wanted.rpartition(": ")[2], shell=True, check=True)
+    assert stat.S_IMODE((site / "keys.py").stat().st_mode) == 0o640
     assert main(arguments) == 0
+
+
+def test_package_that_the_workers_cannot_look_into(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a umask of 077 makes it; to Python it has no modules then."""
+    (site / "wsgi.py").write_text(f"import shop.settings\n{WRAPPED}")
+    (site / "shop").mkdir(mode=0o700)
+    (site / "shop" / "settings.py").touch()
+    assert main(as_nobody(site)) == 2
+    wanted = f"user nobody may not read and enter {site}/shop: chmod o+rx {site}/shop, or move it to where"
+    assert wanted in capsys.readouterr().err
+    (site / "shop").chmod(0o755)
+    assert main(as_nobody(site)) == 0
+
+
+def test_module_that_is_really_missing(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (site / "wsgi.py").write_text("import gone.settings\n")
+    assert main(as_nobody(site)) == 2
+    assert " as nobody: ModuleNotFoundError: No module named 'gone' " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_log_file_that_the_workers_cannot_write(
+    exists: bool, site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "wsgi.py").write_text(
+        "import logging.handlers\n"
+        f"try:\n    logging.FileHandler('{site}/logs/site.log')\n"
+        f"except OSError as error:\n    raise ValueError('as logging.config does') from error\n{WRAPPED}"
+    )
+    (site / "logs").mkdir()
+    wanted = f"user nobody may not write to and enter {site}/logs: chgrp {NOGROUP} {site}/logs && chmod g+wx"
+    if exists:
+        (site / "logs" / "site.log").touch()
+        wanted = (
+            f"user nobody may not write to {site}/logs/site.log: chgrp {NOGROUP} {site}/logs/site.log && ch"
+        )
+    assert main(as_nobody(site)) == 2
+    assert wanted in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "message"),
+    [
+        (0o600, "nobody", None),
+        (0o600, "root", "has to be a file that user nobody alone may read"),
+        (0o640, "nobody", "chmod 600"),
+        (None, "root", "has to be a file that user nobody alone may read"),
+    ],
+)
+def test_passfile(
+    mode: int | None, owner: str, message: str | None, site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    passfile = site / "shop.pgpass"
+    if mode is not None:
+        passfile.touch(mode=mode)
+        shutil.chown(passfile, owner)
+    facts = {"files": [], "script": str(site / "wsgi.py"), "imported": []}
+    aliases = {"default": {"host": "", "port": "5432", "passfile": str(passfile)}}
+    found = list(find_obstacles({**facts, "aliases": aliases}, account_of(pwd.getpwnam("nobody"), "")))
+    assert len(found) == (message is not None)
+    assert message is None or message in found[0]
+
+
+def test_module_that_the_workers_cannot_read(site: Path) -> None:
+    """Where this cannot become the workers' user, what was imported is looked at."""
+    imported = [str(site / name) for name in ("keys.py", "more.py")]
+    for file in map(Path, imported):
+        file.touch(mode=0o600)
+    facts = {"files": [], "script": str(site / "wsgi.py"), "imported": imported, "aliases": {}}
+    (found,) = find_obstacles(facts, account_of(pwd.getpwnam("nobody"), ""))
+    assert found.startswith(f"user nobody may not read {site}/keys.py: chgrp {NOGROUP} ")
+    assert found.endswith(" (1 more like this)")
 
 
 def test_half_a_file_is_never_left(project: Path) -> None:
@@ -300,6 +453,23 @@ def test_half_a_file_is_never_left(project: Path) -> None:
     assert (folder / "link.conf").is_symlink()
     assert (folder / "old.conf").read_text().endswith(shipped())
     assert stat.S_IMODE((folder / "old.conf").stat().st_mode) == 0o640
+
+
+def test_folder_above_the_release_that_a_link_leads_to(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_importable(project)
+    (project / "wsgi.py").write_text(WRAPPED)
+    (project / "releases" / "one").mkdir(parents=True)
+    link = project.parent / "links" / "current"
+    link.parent.mkdir()
+    link.symlink_to(project / "releases" / "one")
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    arguments = [*APACHE, "--user", user, "--project", f"{link}/../..", "--wsgi", "releases/../wsgi.py"]
+    assert main(arguments) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert f'Define PERSIST_PROJECT "{project.resolve()}"\n' in said
+    assert f'Define PERSIST_SCRIPT "{project.resolve()}/wsgi.py"\n' in said
 
 
 @pytest.mark.parametrize(
@@ -374,7 +544,7 @@ def make_importable(project: Path) -> None:
 
 # ##### Permissions #####
 
-STRANGER = Account("stranger", 54321, frozenset({54321}))
+STRANGER = Account("stranger", 54321, 54321, frozenset({54321}), "/")
 
 
 @pytest.fixture
@@ -456,7 +626,7 @@ def test_access_control_list(folder: Path) -> None:
 def test_agrees_with_the_kernel(folder: Path) -> None:
     chance = random.Random(34)
     user = pwd.getpwnam("nobody")
-    account = Account.of(user)
+    account = account_of(user, "")
     path = folder / "a" / "b" / "file"
     path.parent.mkdir(parents=True)
     path.touch()
@@ -486,28 +656,46 @@ def letters(wanted: int) -> str:
 # ##### Sizes #####
 
 
+def server(most: int, *aliases: str) -> Limit:
+    return Limit(list(aliases) or ["default"], "max_connections", most, 3)
+
+
+def role(most: int, *aliases: str) -> Limit:
+    return Limit(list(aliases) or ["default"], "role shop", most, 0)
+
+
 @pytest.mark.parametrize(
-    ("databases", "reserved", "processes"),
+    ("limits", "reserved", "processes"),
     [
-        ([Database(["default"], 100, 3)], {}, 9),
-        ([Database(["default"], 100, 3)], {"news": 92}, 5),
-        ([Database(["default", "archive"], 100, 3)], {"news": 80, "wiki": 10}, 3),
-        ([Database(["default"], 100, 3), Database(["archive"], 10, 3)], {"cron": 1}, 6),
+        ([server(100)], {}, 9),
+        ([server(100)], {"news": 92}, 5),
+        ([server(100, "default", "archive")], {"news": 80, "wiki": 10}, 3),
+        ([server(100), server(10, "archive")], {"cron": 1}, 6),
+        ([server(100), role(5)], {}, 5),
+        ([server(100), role(5)], {"news": 80}, 5),
+        ([server(100, "default", "archive"), role(5, "default", "archive")], {}, 2),
     ],
 )
 def test_as_many_as_the_cores_want_and_the_databases_take(
-    databases: list[Database], reserved: dict[str, int], processes: int
+    limits: list[Limit], reserved: dict[str, int], processes: int
 ) -> None:
-    assert automatic(databases, reserved, cores=4).processes == processes
+    assert automatic(limits, reserved, cores=4).processes == processes
 
 
 def test_no_room_is_told_with_the_whole_account() -> None:
     with pytest.raises(Refused) as refused:
-        automatic([Database(["default", "archive"], 100, 3)], {"news": 90, "others": 6}, cores=4)
+        automatic([server(100, "default", "archive")], {"news": 90, "others": 6}, cores=4)
     assert refused.value.lines == [
         "--processes auto: no process fits into the 1 connections that are left (max_connections=100, "
         "3 reserved by the server, 90 for news, 6 for others; 2 for each process (default, archive)): "
         "raise max_connections, reserve less, or put PgBouncer between"
+    ]
+    with pytest.raises(Refused) as refused:
+        automatic([role(1, "default", "archive")], {"news": 90}, cores=4)
+    assert refused.value.lines == [
+        "--processes auto: no process fits into the 1 connections that are left (CONNECTION LIMIT of role "
+        "shop=1; 2 for each process (default, archive)): raise CONNECTION LIMIT of role shop, reserve less, "
+        "or put PgBouncer between"
     ]
 
 

@@ -14,14 +14,14 @@ import wsgi_persist
 PACKAGE = Path(wsgi_persist.__file__).parent
 # A room may import from the rooms before it.
 ORDER = [
-    *("version", "errors", "policy", "functions", "effects", "lexer", "verbs", "rules", "sql"),
+    *("version", "errors", "redaction", "policy", "functions", "effects", "lexer", "verbs", "rules", "sql"),
     *("cursors", "state", "drivers", "liveness", "catalogue", "session", "pin", "trouble", "boundary"),
     *("current", "scope", "outage", "replay", "lease"),
     *("registry", "plain", "hosts", "lifecycle", "answer", "response"),
 ]
 TOP = ["middleware", "backends"]
 # The command line stands beside the core: it looks at a site from outside, by another process.
-COMMAND_LINE = {"command": [], "__main__": ["command", "version"]}
+COMMAND_LINE = {"command": [], "__main__": ["command", "redaction", "version"]}
 MODULES = [
     path
     for path in sorted(PACKAGE.rglob("*.py"))

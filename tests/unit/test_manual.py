@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -26,6 +27,15 @@ PASSED_ON = {"pin %r: %s"}
 CLOSING = {"drop", "abandon", "close_idle"}
 RETURNING = ["pin.py", "session.py"]
 REASONS = "Why a connection was closed"
+# Texts with a name of their own, by that name.
+NAMED = {
+    target.id: node.value.value
+    for tree in SOURCES.values()
+    for node in tree.body
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    for target in node.targets
+    if isinstance(target, ast.Name) and isinstance(node.value.value, str)
+}
 
 
 def text_of(node: ast.AST, inside: ast.AST) -> str | None:
@@ -36,7 +46,7 @@ def text_of(node: ast.AST, inside: ast.AST) -> str | None:
         return "".join(text_of(part, inside) or "%s" for part in node.values)
     if isinstance(node, (ast.FormattedValue, ast.Name)):
         name = node.value if isinstance(node, ast.FormattedValue) else node
-        return assigned_to(name.id, inside) if isinstance(name, ast.Name) else None
+        return NAMED.get(name.id) or assigned_to(name.id, inside) if isinstance(name, ast.Name) else None
     return None
 
 
@@ -82,15 +92,21 @@ def lines_written() -> set[tuple[str, str]]:
     return {(level, text) for level, text in found if text not in PASSED_ON}
 
 
-def reasons_given() -> set[str]:
-    found: set[str | None] = set()
+def reasons() -> Iterator[tuple[ast.AST, ast.AST]]:
+    """What is given or returned as a reason, and the function around it."""
     for _, name, call, function in calls():
         if name in CLOSING:
-            found.update(text_of(given, function) for given in call.args)
+            for given in call.args:
+                both = [given.body, given.orelse] if isinstance(given, ast.IfExp) else [given]
+                yield from ((each, function) for each in both)
     for function in functions(*RETURNING):
         if function.returns is not None and ast.unparse(function.returns) == "str | None":
             returned = (node.value for node in ast.walk(function) if isinstance(node, ast.Return))
-            found.update(text_of(value, function) for value in returned if value is not None)
+            yield from ((value, function) for value in returned if value is not None)
+
+
+def reasons_given() -> set[str]:
+    found = {text_of(reason, function) for reason, function in reasons()}
     return {text for text in found if text and " " in text}
 
 
@@ -131,6 +147,18 @@ def test_guide_has_no_line_that_is_not_written(level: str) -> None:
     found = entries(f"Lines at {level}")
     assert found
     assert [entry for entry in found if not any(fits(text, entry) for text in written)] == []
+
+
+def test_reason_that_is_given_twice_has_a_name() -> None:
+    literal = Counter(
+        (
+            node.value
+            for node, _ in reasons()
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        )
+    )
+    assert literal
+    assert [text for text, count in literal.items() if count > 1] == []
 
 
 def test_guide_has_no_reason_that_is_not_given() -> None:

@@ -52,6 +52,10 @@ class Alias(NamedTuple):
     def server(self) -> tuple[str, str]:
         return str(self.settings.get("HOST") or ""), str(self.settings.get("PORT") or "")
 
+    @property
+    def user(self) -> str:
+        return str(self.settings.get("USER") or "")
+
 
 def ours() -> list[Alias]:
     return [Alias(name, connections.settings[name]) for name in connections if is_ours(db, name)]

@@ -16,6 +16,7 @@ from django.core import checks
 from wsgi_persist.backends import workers
 from wsgi_persist.backends.aliases import Alias, driver_module, ours
 from wsgi_persist.backends.deployment import check_libraries, check_middleware
+from wsgi_persist.backends.messages import without_passwords
 from wsgi_persist.policy import Policy
 
 TAG = "wsgi_persist"
@@ -29,6 +30,7 @@ def register() -> None:
         checks.register(check, TAG, deploy=True)
 
 
+@without_passwords
 def check_aliases(
     app_configs: Sequence[Any] | None = None, databases: Iterable[str] | None = None, **kwargs: Any
 ) -> list[checks.CheckMessage]:
@@ -94,6 +96,7 @@ def _scope(alias: Alias) -> Iterator[checks.CheckMessage]:
         )
 
 
+@without_passwords
 def check_environment(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
     return [
         checks.Error(

@@ -15,11 +15,13 @@ from django.core import checks
 from django.utils.module_loading import import_string
 
 from wsgi_persist.backends.aliases import driver_module, ours
+from wsgi_persist.backends.messages import without_passwords
 
 # Where Debian enables Apache's TLS.
 MOD_SSL = Path("/etc/apache2/mods-enabled/ssl.load")
 
 
+@without_passwords
 def check_middleware(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Imports the WSGI application, as runserver does."""
     named, aliases = getattr(settings, "WSGI_APPLICATION", None), ours()
@@ -58,6 +60,7 @@ def _made_of(module: str, name: str) -> list[Any]:
     return [found for found in gc.get_objects() if type(found) is kind] if kind else []
 
 
+@without_passwords
 def check_libraries(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
     if not ours() or not os.path.exists(MOD_SSL):
         return []

@@ -21,7 +21,7 @@ from wsgi_persist.drivers import IDLE, driver_of
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.registry import close_idle
 from wsgi_persist.scope import Scope
-from wsgi_persist.state import State
+from wsgi_persist.state import CLOSED, LOST, State
 
 logger = logging.getLogger("wsgi_persist.backends")
 
@@ -199,9 +199,9 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
         if pin is None or pin.connection is None:
             super()._close()  # type: ignore[misc]  # missing from the stubs
         else:
-            pin.drop("lost during a request" if pin.is_lost else "closed by the application")
+            pin.drop(LOST if pin.is_lost else CLOSED)
 
     def _close_idle_pin(self) -> None:
         """Closing means closing, also after the request: a test database is about to be dropped."""
         if self._introduced and self._is_the_alias():
-            close_idle(self.alias, self._introduced, "closed by the application")
+            close_idle(self.alias, self._introduced, CLOSED)

@@ -10,6 +10,7 @@ from django.db import connections
 
 from wsgi_persist.backends.signals import watch_strangers
 from wsgi_persist.policy import Policy
+from wsgi_persist.redaction import redacted
 
 
 def policy_of(alias: str, settings: Mapping[str, Any]) -> Policy:
@@ -21,7 +22,7 @@ def policy_of(alias: str, settings: Mapping[str, Any]) -> Policy:
     options = settings.get("OPTIONS") or {}
     if not isinstance(options, Mapping):
         raise ImproperlyConfigured(
-            f"DATABASES[{alias!r}]['OPTIONS']={options!r} is not allowed: give a dictionary"
+            f"DATABASES[{alias!r}]['OPTIONS']={redacted(repr(options))} is not allowed: give a dictionary"
         )
     # A wrapper under a name of its own (a copy in a test) never meets a pin: it is the stock one.
     if options.get("pool") and alias in connections.settings:

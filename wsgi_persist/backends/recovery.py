@@ -9,7 +9,7 @@ from wsgi_persist.backends.transaction import state_of
 from wsgi_persist.current import current
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.replay import Sent, recovers, survives_commit, was_replaced
-from wsgi_persist.state import Standing
+from wsgi_persist.state import LOST, Standing
 
 if TYPE_CHECKING:
     from django.db.backends.postgresql.base import DatabaseWrapper as Base
@@ -59,7 +59,7 @@ class RecoveryMixin(Base):
         assert self._pin is not None
         lost, autocommit, state = self.connection, self.autocommit, state_of(self)
         try:
-            self._pin.drop("lost during a request")
+            self._pin.drop(LOST)
             self.detach()
             with self.wrap_database_errors:
                 self.connect()
@@ -75,7 +75,7 @@ class RecoveryMixin(Base):
     def let_go(self) -> None:
         """Have the next statement connect again."""
         if self._pin is not None:
-            self._pin.drop("lost during a request")
+            self._pin.drop(LOST)
         self._pin = self.connection = None
 
     if TYPE_CHECKING:

@@ -5,6 +5,7 @@ Django asks the wrapper's ``validation`` for these, of each alias that is named.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -16,12 +17,15 @@ from django.db.backends.base.validation import BaseDatabaseValidation
 from wsgi_persist.backends import workers
 from wsgi_persist.backends.aliases import Alias, ours
 from wsgi_persist.backends.checks import of_alias
+from wsgi_persist.backends.messages import without_passwords
 
 _LIMITS = """
 SELECT pg_backend_pid(),
        current_setting('max_connections')::int,
        current_setting('superuser_reserved_connections')::int
-           + coalesce(current_setting('reserved_connections', true), '0')::int
+           + coalesce(current_setting('reserved_connections', true), '0')::int,
+       rolname, CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END
+FROM pg_roles WHERE rolname = session_user
 """
 # Other clients may come between two statements; one meeting proves that sessions are shared.
 _TRIES = 3
@@ -31,12 +35,15 @@ class Answer(NamedTuple):
     """What the server says of itself.
 
     :ivar greeted_by: the pid that the connection was given at its start; a pooler makes one up.
+    :ivar of_role: the role's CONNECTION LIMIT; below 0 for none.
     """
 
     greeted_by: int
     pid: int
     max_connections: int
     reserved: int
+    role: str
+    of_role: int
 
     @property
     def through_pooler(self) -> bool:
@@ -44,6 +51,7 @@ class Answer(NamedTuple):
 
 
 class PersistValidation(BaseDatabaseValidation):
+    @without_passwords
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         found = list(super().check(**kwargs))
         alias = next((each for each in ours() if each.name == self.connection.alias), None)
@@ -101,23 +109,39 @@ def _connections(alias: Alias, answer: Answer) -> Iterator[checks.CheckMessage]:
     processes, threads = workers.announced()
     if processes is None or answer.through_pooler:
         return  # a pooler has limits of its own
-    same_server = [each for each in ours() if each.server == alias.server]
     kept = 1 if alias.persist.get("scope") == "process" else threads or 1
-    wanted = processes * kept * len(same_server)
+    same_server = [each for each in ours() if each.server == alias.server]
+    same_role = [each for each in same_server if each.user == alias.user]
+    wanted, of_role = processes * kept * len(same_server), processes * kept * len(same_role)
+    told = f"{alias.path}: {processes} processes with {kept} threads keep"
     room = answer.max_connections - answer.reserved
     if wanted > room:
-        names = ", ".join(each.name for each in same_server)
-        yield checks.Warning(
-            f"{alias.path}: {processes} processes with {kept} threads keep {wanted} connections "
-            f"({names}), but the server has {room} for them: max_connections = {answer.max_connections}, "
-            f"{answer.reserved} of them reserved.",
-            hint=f"ALTER SYSTEM SET max_connections = {wanted + answer.reserved};",
-            id="wsgi_persist.W007",
+        yield _too_many(
+            f"{told} {wanted} connections ({_names(same_server)}), but the server has {room} for them: "
+            f"max_connections = {answer.max_connections}, {answer.reserved} of them reserved.",
+            f"ALTER SYSTEM SET max_connections = {wanted + answer.reserved};",
         )
+    if 0 <= answer.of_role < of_role:
+        yield _too_many(
+            f"{told} {of_role} connections ({_names(same_role)}), but the role {answer.role} may have "
+            f"{answer.of_role}.",
+            f'ALTER ROLE "{answer.role}" CONNECTION LIMIT {of_role};',
+        )
+
+
+def _too_many(text: str, hint: str) -> checks.CheckMessage:
+    return checks.Warning(text, hint=hint, id="wsgi_persist.W007")
+
+
+def _names(aliases: list[Alias]) -> str:
+    return ", ".join(each.name for each in aliases)
 
 
 def _unreachable(alias: Alias, error: Exception) -> checks.CheckMessage:
     said = " ".join(str(error).split())
+    if re.search(r"[\s=@]|://", str(alias.settings.get("HOST") or "")):
+        # libpq takes it for names, and quotes them.
+        said = "its HOST is a connection string, and has to be the name of a host"
     return checks.Warning(
         f"{alias.path}: the server could not be asked, so its limits and a pooler are unknown: {said}",
         hint=f"python manage.py dbshell --database {alias.name}",

@@ -1,9 +1,9 @@
-"""What a user may do with a path, computed from its permissions: nobody has to become that user."""
+"""What a user may do with a path, computed from its permissions, and how to mend it."""
 
 from __future__ import annotations
 
+import grp
 import os
-import pwd
 import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -18,15 +18,28 @@ _USER, _GROUP_OBJ, _GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
 
 
 class Account(NamedTuple):
-    """A user as the kernel sees one."""
+    """A user as the kernel sees one.
+
+    :ivar gid: the main one of the groups.
+    """
 
     name: str
     uid: int
+    gid: int
     groups: frozenset[int]
+    home: str
 
-    @classmethod
-    def of(cls, entry: pwd.struct_passwd) -> Account:
-        return cls(entry.pw_name, entry.pw_uid, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid)))
+    @property
+    def can_be_taken(self) -> bool:
+        """Whether this process can start another as that user, and is not that user already."""
+        return os.geteuid() == 0 and self.uid != 0
+
+    @property
+    def group(self) -> str:
+        try:
+            return grp.getgrgid(self.gid).gr_name
+        except KeyError:
+            return str(self.gid)
 
 
 class Obstacle(NamedTuple):
@@ -120,5 +133,17 @@ def _refusal(account: Account, step: Path, wanted: int, path: Path) -> str:
     on_the_way = "" if step == path else f", on the way to {path}"
     return (
         f"user {account.name} may not {' and '.join(_VERBS[bit] for bit in bits)} {step}{on_the_way}: "
-        f"chmod o+{''.join(_LETTERS[bit] for bit in bits)} {step}, or move it to where everybody may read"
+        f"{_mend(account, step, ''.join(_LETTERS[bit] for bit in bits))}"
     )
+
+
+def _mend(account: Account, step: Path, letters: str) -> str:
+    found = os.stat(step)
+    if found.st_uid == account.uid:
+        return f"chmod u+{letters} {step}"
+    if found.st_gid in account.groups:
+        return f"chmod g+{letters} {step}"
+    if stat.S_ISDIR(found.st_mode) and "w" not in letters:
+        return f"chmod o+{letters} {step}, or move it to where everybody may read"
+    # Not for everybody: settings hold secrets.
+    return f"chgrp {account.group} {step} && chmod g+{letters} {step}"

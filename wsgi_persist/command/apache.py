@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import grp
 import os
-import pwd
 import shutil
 import sys
 from collections.abc import Mapping
@@ -13,17 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsgi_persist.command import arguments, sizing, syntax, values
-from wsgi_persist.command.access import Account
+from wsgi_persist.command.reach import find_closed, find_failure, find_obstacles
 from wsgi_persist.command.refusal import Parser, Refused, refuse_if
-from wsgi_persist.command.site import Site, find_mistakes, find_obstacles
+from wsgi_persist.command.site import Site, find_mistakes
 from wsgi_persist.command.template import render
+from wsgi_persist.command.workers import account_of, identity
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[Parser]
 
 _ABOUT = """\
 Prints the virtual host of a site, for Apache's folder of sites. Before that it imports the site
-with the site's interpreter, and looks whether the workers' user can reach all that it needs.
+with the site's interpreter, as the workers' user if it is run as root, and looks whether that user
+can reach all that it needs.
 """
 _EXAMPLE = """\
 Three sites whose workers together leave room below PostgreSQL's max_connections:
@@ -52,10 +52,12 @@ def add_to(commands: Commands) -> None:
 def run(given: argparse.Namespace) -> None:
     site = arguments.site_of(given)
     refuse_if([*arguments.find_contradictions(given), *site.find_missing()])
+    account = account_of(given.user, given.options or "")
+    refuse_if(find_closed(site, account, given.static))
     automatic = given.processes is None
-    facts = site.ask(ask_databases=automatic)
-    user = given.user or values.apache_user()
-    refuse_if([*find_mistakes(site, facts), *find_obstacles(site, facts, Account.of(user), given.static)])
+    facts = site.ask(account, ask_databases=automatic)
+    refuse_if(find_failure(site, facts, account))
+    refuse_if([*find_mistakes(site, facts), *find_obstacles(facts, account)])
     size = _automatic(facts, given) if automatic else sizing.Size(given.processes, "")
     defines = _defines(given, site, facts["script"], size)
     refuse_if(values.find_special(defines))
@@ -68,8 +70,8 @@ def run(given: argparse.Namespace) -> None:
 
 
 def _automatic(facts: Mapping[str, Any], given: argparse.Namespace) -> sizing.Size:
-    databases = [sizing.Database(**limits) for limits in facts["databases"]]
-    if not databases:
+    limits = [sizing.Limit(**limit) for limit in facts["limits"]]
+    if not limits:
         raise Refused(
             "--processes auto: no alias of DATABASES is connected to PostgreSQL directly, "
             "so its max_connections says nothing: give a number"
@@ -77,7 +79,7 @@ def _automatic(facts: Mapping[str, Any], given: argparse.Namespace) -> sizing.Si
     reserved: dict[str, int] = {}
     for name, number in given.reserve:
         reserved[name] = reserved.get(name, 0) + number
-    return sizing.automatic(databases, reserved, sizing.cores())
+    return sizing.automatic(limits, reserved, sizing.cores())
 
 
 def _defines(given: argparse.Namespace, site: Site, script: str, size: sizing.Size) -> dict[str, str]:
@@ -90,18 +92,11 @@ def _defines(given: argparse.Namespace, site: Site, script: str, size: sizing.Si
         "PERSIST_VENV": str(site.venv),
         "PERSIST_PROCESSES": str(size.processes),
     }
-    if options := " ".join(filter(None, [_identity(given.user), given.options])):
+    if options := " ".join(filter(None, [identity(given.user), given.options])):
         defines["PERSIST_OPTIONS"] = options
     if given.static:
         defines["PERSIST_STATIC"] = str(given.static)
     return defines
-
-
-def _identity(user: pwd.struct_passwd | None) -> str:
-    """Nothing where it is Apache's own user: an Apache that is not root cannot switch at all."""
-    if user is None or user == values.apache_user():
-        return ""
-    return f"user={user.pw_name} group={grp.getgrgid(user.pw_gid).gr_name}"
 
 
 def _write(text: str, output: Path | None, force: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -70,7 +69,7 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[NAME=]N",
-        help="for auto: connections of others (processes x aliases); can be repeated",
+        help="for auto: connections of others to the server (processes x aliases); can be repeated",
     )
     add("--options", type=values.plain, help="further options of WSGIDaemonProcess")
 
@@ -133,7 +132,7 @@ def _script_of(given: argparse.Namespace) -> Path | None:
         inside = sorted(project.glob("*/wsgi.py"))
         found = inside[0] if len(inside) == 1 else None
         return project / "wsgi.py" if found is None or (project / "wsgi.py").exists() else found
-    file = Path(os.path.abspath(project / given.wsgi))
+    file = values.absolute(project / given.wsgi)
     # "shop.wsgi" is Django's name of a module more often than Apache's of a file.
     if file.is_file() or file.suffix == ".py" or not re.fullmatch(values.MODULE_NAME, given.wsgi):
         return file

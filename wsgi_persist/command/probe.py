@@ -59,9 +59,12 @@ def aliases() -> dict[str, dict[str, Any]]:
 
 def _about(wrapper: Any) -> dict[str, Any]:
     settings = wrapper.settings_dict
+    passfile = settings["OPTIONS"].get("passfile")
     return {
         "host": str(settings["HOST"] or ""),
         "port": str(settings["PORT"] or "5432"),
+        # Relative to the workers' home, which is the project.
+        "passfile": os.path.abspath(passfile) if passfile else "",
         "pooler": wrapper.persist_policy.pooler,
     }
 
@@ -70,24 +73,34 @@ LIMITS = """
 SELECT extract(epoch FROM pg_postmaster_start_time())::text || current_setting('port'),
        current_setting('max_connections')::int,
        current_setting('superuser_reserved_connections')::int
-           + coalesce(current_setting('reserved_connections', true), '0')::int
+           + coalesce(current_setting('reserved_connections', true), '0')::int,
+       'role ' || rolname, CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END,
+       'database ' || datname, CASE WHEN rolsuper THEN -1 ELSE datconnlimit END
+FROM pg_roles, pg_database WHERE rolname = session_user AND datname = current_database()
 """
 
 
-def databases(names: list[str]) -> list[dict[str, Any]]:
-    """The limits of each server that these aliases lead to, however they name it."""
+def limits(names: list[str]) -> list[dict[str, Any]]:
+    """How many connections there may be to each server that these aliases lead to, however they name
+    it, by each role and to each database."""
     from django.db import connections
 
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for alias in names:
         try:
             with connections[alias].cursor() as cursor:
                 cursor.execute(LIMITS)
-                server, most, reserved = cursor.fetchone()
+                server, of_server, reserved, role, of_role, database, of_database = cursor.fetchone()
         except Exception as error:
             raise ConnectionError(f"alias {alias!r} cannot be asked for max_connections: {error}") from None
-        limits = {"aliases": [], "max_connections": most, "reserved": reserved}
-        found.setdefault(server, limits)["aliases"].append(alias)
+        finally:
+            connections[alias].close()  # there may be room for no other
+        given = {"max_connections": of_server, role: of_role, database: of_database}
+        for what, most in given.items():
+            if most >= 0:
+                own = reserved if what == "max_connections" else 0
+                limit = {"aliases": [], "what": what, "most": most, "reserved": own}
+                found.setdefault((server, what), limit)["aliases"].append(alias)
     return list(found.values())
 
 
@@ -125,7 +138,7 @@ def about(script: str | None, settings: str | None, ask_databases: bool) -> dict
         "pins": len(made_of("Pin")),
         "settings": os.environ.get("DJANGO_SETTINGS_MODULE"),
         "aliases": kept,
-        "databases": databases(direct) if ask_databases and direct else [],
+        "limits": limits(direct) if ask_databases and direct else [],
         "files": [sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")],
         "imported": imported(),
         "mod_wsgi": mod_wsgi(),
@@ -140,6 +153,21 @@ def told(error: BaseException, project: str) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
+def failure(error: BaseException, project: str) -> dict[str, Any]:
+    """What is needed to tell whether a permission is missing: an import may have hidden that."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
+        chain.append(cause)
+    denied = [found.filename for found in chain if isinstance(found, PermissionError)]
+    missing = [found.name for found in chain if isinstance(found, ImportError)]
+    return {
+        "error": told(error, project),
+        "denied": next((os.path.abspath(name) for name in denied if isinstance(name, str)), None),
+        "missing": next(filter(None, missing), None),
+        "path": sys.path,
+    }
+
+
 def main(project: str, request: str) -> None:
     sys.path[0] = project  # as mod_wsgi's python-path: a link stays one
     answer = os.dup(1)
@@ -147,7 +175,7 @@ def main(project: str, request: str) -> None:
     try:
         facts = about(**json.loads(request))
     except (Exception, SystemExit) as error:
-        facts = {"error": told(error, project)}
+        facts = failure(error, project)
     os.write(answer, json.dumps(facts).encode())
     # Threads that the site started must not keep this process.
     os._exit(0)

@@ -9,15 +9,32 @@ from typing import NamedTuple
 from wsgi_persist.command.refusal import Refused
 
 
-class Database(NamedTuple):
-    """A server's limit, and the aliases that each process keeps a connection to it for."""
+class Limit(NamedTuple):
+    """How many connections there may be, and the aliases that each process keeps one of them for.
+
+    :ivar what: max_connections of a server; a role or a database whose CONNECTION LIMIT it is.
+    :ivar reserved: by the server itself, for superusers and roles that may.
+    """
 
     aliases: list[str]
-    max_connections: int
-    reserved: int  # by the server itself, for superusers and roles that may
+    what: str
+    most: int
+    reserved: int
 
-    def room(self, others: int) -> int:
-        return self.max_connections - self.reserved - others
+    @property
+    def name(self) -> str:
+        return self.what if self.of_server else f"CONNECTION LIMIT of {self.what}"
+
+    @property
+    def of_server(self) -> bool:
+        return self.what == "max_connections"
+
+    def others(self, reserved: Mapping[str, int]) -> Mapping[str, int]:
+        """Who else needs some of them: other sites have roles and databases of their own."""
+        return reserved if self.of_server else {}
+
+    def room(self, reserved: Mapping[str, int]) -> int:
+        return self.most - self.reserved - sum(self.others(reserved).values())
 
 
 class Size(NamedTuple):
@@ -32,33 +49,34 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def automatic(databases: Iterable[Database], reserved: Mapping[str, int], cores: int) -> Size:
+def automatic(limits: Iterable[Limit], reserved: Mapping[str, int], cores: int) -> Size:
     """Two processes for each core and one more, so that one computes while others wait for an answer.
 
     :raises Refused: there is not even room for one.
     """
     wanted = 2 * cores + 1
     size = Size(wanted, f"2 x {cores} cores + 1; the database has room for them")
-    for database in databases:
-        room = database.room(sum(reserved.values()))
-        fitting = room // len(database.aliases)
+    for limit in limits:
+        fitting = limit.room(reserved) // len(limit.aliases)
         if fitting < 1:
-            raise Refused(_too_small(database, reserved, room))
+            raise Refused(_too_small(limit, reserved))
         if fitting < size.processes:
             size = Size(
-                fitting, f"as many as fit, of {wanted} for {cores} cores: {_account(database, reserved)}"
+                fitting, f"as many as fit, of {wanted} for {cores} cores: {_account(limit, reserved)}"
             )
     return size
 
 
-def _account(database: Database, reserved: Mapping[str, int]) -> str:
-    parts = [f"max_connections={database.max_connections}", f"{database.reserved} reserved by the server"]
-    parts += [f"{number} for {name}" for name, number in reserved.items()]
-    return f"{', '.join(parts)}; {len(database.aliases)} for each process ({', '.join(database.aliases)})"
+def _account(limit: Limit, reserved: Mapping[str, int]) -> str:
+    parts = [f"{limit.name}={limit.most}"]
+    parts += [f"{limit.reserved} reserved by the server"] if limit.of_server else []
+    parts += [f"{number} for {name}" for name, number in limit.others(reserved).items()]
+    return f"{', '.join(parts)}; {len(limit.aliases)} for each process ({', '.join(limit.aliases)})"
 
 
-def _too_small(database: Database, reserved: Mapping[str, int], room: int) -> str:
+def _too_small(limit: Limit, reserved: Mapping[str, int]) -> str:
+    left = max(limit.room(reserved), 0)
     return (
-        f"--processes auto: no process fits into the {max(room, 0)} connections that are left "
-        f"({_account(database, reserved)}): raise max_connections, reserve less, or put PgBouncer between"
+        f"--processes auto: no process fits into the {left} connections that are left "
+        f"({_account(limit, reserved)}): raise {limit.name}, reserve less, or put PgBouncer between"
     )

@@ -77,7 +77,18 @@ def find_special(defines: Mapping[str, str]) -> Iterator[str]:
 def path(text: str) -> Path:
     """Absolute; links stay, so that a link to the current release keeps its meaning."""
     plain(text)
-    return Path(plain(os.path.abspath(text)))
+    return Path(plain(str(absolute(Path(text)))))
+
+
+def absolute(path: Path) -> Path:
+    """Without any ``..``, which after a link is the folder above of what the link leads to."""
+    found = Path("/")
+    for part in path.absolute().parts[1:]:
+        if part != "..":
+            found /= part
+        else:
+            found = (found.resolve() if found.is_symlink() else found).parent
+    return found
 
 
 def user(text: str) -> pwd.struct_passwd:

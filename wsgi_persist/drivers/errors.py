@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from wsgi_persist.redaction import redacted
+
 # Severities with which a server ends a session.
 FAREWELLS = ("FATAL", "PANIC")
 
@@ -51,7 +53,7 @@ def comes_from_loss(error: BaseException | None) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return redacted(str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _names(error: BaseException) -> list[str]:

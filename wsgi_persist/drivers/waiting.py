@@ -31,9 +31,19 @@ def deadline(connection: Any, timeout: float) -> Iterator[None]:
         yield
     finally:
         with _lock:
-            del _deadlines[id(connection)]
+            _deadlines.pop(id(connection), None)  # a child that was forked meanwhile has none
             if not _deadlines and extensions.get_wait_callback() is _wait:
                 extensions.set_wait_callback(None)
+
+
+def forget_deadlines() -> None:
+    """In a forked child: a thread of the parent may hold the lock, and the deadlines are the parent's."""
+    global _lock
+    _lock = threading.Lock()
+    _deadlines.clear()
+    extensions: Any = sys.modules.get("psycopg2.extensions")
+    if extensions is not None and extensions.get_wait_callback() is _wait:
+        extensions.set_wait_callback(None)
 
 
 def _wait(connection: Any) -> None:
