@@ -24,6 +24,7 @@ from tests.bench.progress import Progress
 from tests.bench.results import Results
 from tests.bench.stage import Stage, spared
 from tests.bench.variants import VARIANTS
+from tests.conftest import DRIVER
 from tests.faults import Unavailable
 
 ROOT = Path(__file__).parent.parent.parent
@@ -37,7 +38,7 @@ class Run:
     def __init__(self, plan: Plan, given: argparse.Namespace) -> None:
         self.plan = plan
         self.million = given.million
-        self.progress = Progress(seconds(plan, given.only))
+        self.progress = Progress(seconds(plan, given.only, given.million))
         self.loader, self.drive = loader()
         self.results = Results({}, given.plan)
         for key, variant in VARIANTS.items():
@@ -92,7 +93,9 @@ class Run:
     def growth(self) -> None:
         if self.million:
             with self._stage() as stage:
-                self.results.growth["ours"] = endurance.growth(stage, self.million, self.progress)
+                self.results.growth[DRIVER] = endurance.growth(
+                    stage, self.drive, DRIVER, self.million, self.progress
+                )
 
     @contextmanager
     def _stage(self, settings: Iterable[str] = ()) -> Iterator[Stage]:
@@ -113,7 +116,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
 }
 
 
-def seconds(plan: Plan, parts: Iterable[str]) -> float:
+def seconds(plan: Plan, parts: Iterable[str], million: int = 0) -> float:
     """About how long these parts take."""
     sites = {contest.stage: len(contest.rivals) + 1 for contest in plan.contests}
     by_part = {
@@ -121,6 +124,7 @@ def seconds(plan: Plan, parts: Iterable[str]) -> float:
         "counts": COUNTING * len(plan.counted),
         "failures": FAILING * len(plan.failing) + SILENCE * len(plan.silenced),
         "boundary": BOUNDARY,
+        "growth": endurance.REQUEST * million,
     }
     return sum(by_part.get(part, 0.0) for part in parts)
 
