@@ -14,7 +14,7 @@ from tests.bench import __main__ as bench
 from tests.bench import report, tables
 from tests.bench.boundary import CALLS, EIGHT_PINS, FLATNESS, LEASED, ONE_PIN
 from tests.bench.burst import Burst, parse
-from tests.bench.plan import FULL, PAGES, PLANS, SHORT, Contest, Plan
+from tests.bench.plan import FULL, PAGES, PLANS, SHORT, Contest, Plan, by_stage, rivals_of
 from tests.bench.results import (
     BACKEND,
     BLOCKS,
@@ -274,6 +274,24 @@ def test_rival_that_fails_is_left_out_with_the_reason() -> None:
 def test_ours_that_fails_ends_the_run() -> None:
     with pytest.raises(RuntimeError), spared(VARIANTS["ours"], {}):
         raise RuntimeError("the site answers 500")
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "many"])
+def test_number_of_requests_that_is_none(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench.parser().parse_args([f"--million={given}"])
+    assert f"{given!r} is not a number of requests" in capsys.readouterr().err
+
+
+def test_sites_of_a_stage_are_started_once() -> None:
+    first, second = FULL[:2]
+    assert by_stage(FULL)[0][:2] == [first, second]
+    assert rivals_of([first, second]) == list(first.rivals)
+    alone = replace(PLANS["full"], contests=(first,))
+    both = replace(alone, contests=(first, second))
+    longer = bench.seconds(both, ["contests"]) - bench.seconds(alone, ["contests"])
+    warming = bench.WARM_UP * (1 + len(second.rivals))
+    assert longer == pytest.approx(both.seconds - alone.seconds + warming)
 
 
 def test_part_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
