@@ -15,6 +15,7 @@ from tests.bench import report, tables
 from tests.bench.boundary import CALLS, EIGHT_PINS, FLATNESS, LEASED, ONE_PIN
 from tests.bench.burst import Burst, parse
 from tests.bench.plan import FULL, PAGES, PLANS, SHORT, Contest, Plan, by_stage, rivals_of
+from tests.bench.progress import span
 from tests.bench.results import (
     BACKEND,
     BLOCKS,
@@ -236,6 +237,11 @@ def test_time_is_that_of_the_parts_chosen() -> None:
     assert bench.seconds(plan, ["growth"]) == 0
     assert bench.seconds(plan, ["growth"], 1_000_000) > 60
     assert bench.seconds(plan, bench.PARTS) > bench.seconds(plan, ["contests"]) > plan.seconds
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(7.2, "7 s"), (89, "89 s"), (90, "2 min"), (1500, "25 min")])
+def test_time_that_is_left(seconds: float, said: str) -> None:
+    assert span(seconds) == said
 
 
 def test_wrk_that_says_nothing_has_not_measured_zero() -> None:
