@@ -13,7 +13,8 @@ author = copyright = "the authors of wsgi_persist"
 version = release = __version__
 
 extensions = ["sphinx.ext.autodoc"]
-exclude_patterns = ["_build"]
+# The figures are included by the pages that tell of them.
+exclude_patterns = ["_build", "figures"]
 nitpicky = True
 nitpick_ignore_regex = [
     # Of Python, of its type checkers and of WSGI: the manual is built without a network to link them.

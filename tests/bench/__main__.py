@@ -16,19 +16,22 @@ from pathlib import Path
 
 from tests.bench import boundary, counts, endurance, report, tables
 from tests.bench.burst import loader
-from tests.bench.contests import STARTING, Runner
+from tests.bench.contests import STARTING, WARM_UP, Runner
 from tests.bench.facts import facts
 from tests.bench.failures import Harm
-from tests.bench.plan import PLANS, Plan
+from tests.bench.plan import PLANS, Plan, by_stage, rivals_of
 from tests.bench.progress import Progress
 from tests.bench.results import Results
 from tests.bench.stage import Stage, spared
 from tests.bench.variants import VARIANTS
+from tests.conftest import DRIVER
 from tests.faults import Unavailable
 
 ROOT = Path(__file__).parent.parent.parent
 # Seconds of one variant's part, as seen on a machine of two cores.
-COUNTING, FAILING, SILENCE, BOUNDARY = 7.0, 16.0, 60.0, 30.0
+COUNTING, STARTED, FAILING, SILENCE = 4.0, 3.0, 16.0, 60.0
+# Of the boundary, for each pair of each round.
+PAIR = 0.2
 
 
 class Run:
@@ -37,7 +40,7 @@ class Run:
     def __init__(self, plan: Plan, given: argparse.Namespace) -> None:
         self.plan = plan
         self.million = given.million
-        self.progress = Progress(seconds(plan, given.only))
+        self.progress = Progress(seconds(plan, given.only, given.million))
         self.loader, self.drive = loader()
         self.results = Results({}, given.plan)
         for key, variant in VARIANTS.items():
@@ -62,7 +65,9 @@ class Run:
                 self.progress.say(f"one worker, counted: {VARIANTS[key].name}")
                 with spared(VARIANTS[key], self.results.missing):
                     self.results.counts[key] = counter.counts(VARIANTS[key])
-                self.progress.done(COUNTING)
+                self.progress.done(COUNTING + STARTED * self.plan.starts)
+        if any(found.system_calls is None for found in self.results.counts.values()):
+            self.results.notes.append("system calls: strace is not installed, or may not trace here")
 
     def failures(self) -> None:
         with Harm() as harm:
@@ -86,13 +91,15 @@ class Run:
     def boundary(self) -> None:
         self.progress.say("the boundary, without a web server")
         with self._stage() as stage:
-            effort = boundary.SHORT if self.results.plan == "quick" else boundary.FULL
-            self.results.boundary = boundary.figures(stage.cluster, effort)
+            self.results.boundary = boundary.figures(stage.cluster, self.plan.effort)
+        self.progress.done(PAIR * self.plan.effort.size)
 
     def growth(self) -> None:
         if self.million:
             with self._stage() as stage:
-                self.results.growth["ours"] = endurance.growth(stage, self.million, self.progress)
+                self.results.growth[DRIVER] = endurance.growth(
+                    stage, self.drive, DRIVER, self.million, self.progress
+                )
 
     @contextmanager
     def _stage(self, settings: Iterable[str] = ()) -> Iterator[Stage]:
@@ -113,14 +120,16 @@ PARTS: dict[str, Callable[[Run], None]] = {
 }
 
 
-def seconds(plan: Plan, parts: Iterable[str]) -> float:
+def seconds(plan: Plan, parts: Iterable[str], million: int = 0) -> float:
     """About how long these parts take."""
-    sites = {contest.stage: len(contest.rivals) + 1 for contest in plan.contests}
+    sites = sum(1 + len(rivals_of(together)) for together in by_stage(plan.contests))
+    warmed = sum(1 + len(contest.rivals) for contest in plan.contests)
     by_part = {
-        "contests": plan.seconds + STARTING * sum(sites.values()),
-        "counts": COUNTING * len(plan.counted),
+        "contests": plan.seconds + STARTING * sites + WARM_UP * warmed,
+        "counts": (COUNTING + STARTED * plan.starts) * len(plan.counted),
         "failures": FAILING * len(plan.failing) + SILENCE * len(plan.silenced),
-        "boundary": BOUNDARY,
+        "boundary": PAIR * plan.effort.size,
+        "growth": endurance.REQUEST * million,
     }
     return sum(by_part.get(part, 0.0) for part in parts)
 
@@ -132,6 +141,12 @@ def _part(text: str) -> list[str]:
     return names
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of requests: a whole number from 1")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     default = "quick" if os.environ.get("QUICK") else "full"
@@ -139,7 +154,15 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", type=_part, default=list(PARTS), help=f"of {','.join(PARTS)}")
     parser.add_argument("--burst", type=float, help="seconds of load at a time")
     parser.add_argument("--rounds", type=float, default=1.0, help="times the rounds of the plan")
-    parser.add_argument("--million", type=int, nargs="?", const=1_000_000, default=0, metavar="REQUESTS")
+    parser.add_argument(
+        "--million",
+        type=_positive,
+        nargs="?",
+        const=1_000_000,
+        default=0,
+        metavar="REQUESTS",
+        help="to one worker, by the driver in SITE_DRIVER (psycopg); with --only growth nothing else",
+    )
     parser.add_argument("--into", type=Path, help="the folder of the results")
     return parser
 

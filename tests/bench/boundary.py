@@ -41,6 +41,10 @@ class Effort:
     rounds: int
     pairs: int
 
+    @property
+    def size(self) -> int:
+        return self.rounds * self.pairs
+
 
 FULL, SHORT = Effort(9, 60), Effort(3, 20)
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 
 from tests.bench.burst import Driver
-from tests.bench.plan import PAGES, Contest
+from tests.bench.plan import PAGES, Contest, by_stage, rivals_of
 from tests.bench.progress import Progress
 from tests.bench.results import Outcome, Pairs
 from tests.bench.stage import Stage, spared
 from tests.bench.variants import OURS, VARIANTS
 from tools.apache import Apache
 
-# Seconds: of load before the first round, and for a site to start with its workers.
+# Seconds: of load before the first round, and for a site to start with its workers and to stop.
 WARM_UP, STARTING = 0.5, 2.5
 
 
@@ -29,14 +28,17 @@ class Runner:
         self._draw = random.Random(0)
 
     def run(self, contests: Sequence[Contest]) -> Iterator[Outcome]:
-        for _, together in groupby(contests, key=lambda contest: contest.stage):
-            yield from self._of_stage(list(together))
+        for together in by_stage(contests):
+            yield from self._of_stage(together)
 
     def _of_stage(self, contests: list[Contest]) -> Iterator[Outcome]:
         first = contests[0]
-        rivals = dict.fromkeys(key for contest in contests for key in contest.rivals)
         left_out = self._stage.failed
-        present = [VARIANTS[key] for key in rivals if key not in left_out and not VARIANTS[key].missing()]
+        present = [
+            VARIANTS[key]
+            for key in rivals_of(contests)
+            if key not in left_out and not VARIANTS[key].missing()
+        ]
         address = self._stage.address(first.transport)
         self._progress.say(f"{len(present) + 1} sites, {first.transport}, {first.workers} workers each")
         with self._stage.sites(
@@ -48,6 +50,7 @@ class Runner:
 
     def _contest(self, contest: Contest, sites: Mapping[str, Apache]) -> Outcome:
         rivals = self._warm(contest, sites)
+        self._progress.done(WARM_UP * (1 + len(rivals)))
         outcome = Outcome(contest, {key: Pairs() for key in rivals})
         for number in range(contest.rounds):
             self._progress.say(f"{contest.name}: round {number + 1} of {contest.rounds}")

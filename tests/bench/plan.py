@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
+from tests.bench import boundary
 from tests.bench.variants import of_driver
 
 # Pages of the tests' site.
@@ -57,11 +60,22 @@ class Contest:
         return self.rounds * (len(self.rivals) + (len(self.rivals) + 1) // 2)
 
 
+def by_stage(contests: Iterable[Contest]) -> list[list[Contest]]:
+    """Those that follow each other on the same stage, together."""
+    return [list(together) for _, together in groupby(contests, key=lambda contest: contest.stage)]
+
+
+def rivals_of(contests: Iterable[Contest]) -> list[str]:
+    """Of all of them, each once."""
+    return list(dict.fromkeys(key for contest in contests for key in contest.rivals))
+
+
 def others(driver: str) -> tuple[str, ...]:
     return tuple(key for key in of_driver(driver) if key != "ours")
 
 
 DJANGO = ("stock", "kept", "checked")
+QUICKLY = (*DJANGO, "pool", "pool-checked", "connection-pool", "pgbouncer", "global")
 VALIDATING = ("stock", "kept", "checked", "pool-checked", "connection-pool", "pgbouncer", "global", "local")
 
 FULL = (
@@ -82,7 +96,7 @@ FULL = (
     Contest("three", "socket", "psycopg", 16, 1, 8, DJANGO),
 )
 SHORT = (
-    Contest("three", "socket", "psycopg", 2, 1, 2, others("psycopg")),
+    Contest("three", "socket", "psycopg", 2, 1, 2, QUICKLY),
     Contest("three", "tls", "psycopg", 2, 1, 3, DJANGO),
     Contest("three", "far", "psycopg", 2, 1, 3, DJANGO),
 )
@@ -96,6 +110,7 @@ class Plan:
     :ivar counted: variants whose statements, connections, memory and system calls are counted.
     :ivar starts: of the site, for the first page after each.
     :ivar failing: variants whose failures and leaks are counted.
+    :ivar effort: at the boundary.
     """
 
     contests: tuple[Contest, ...]
@@ -104,6 +119,7 @@ class Plan:
     starts: int
     failing: tuple[str, ...]
     silenced: tuple[str, ...]
+    effort: boundary.Effort
 
     @property
     def seconds(self) -> float:
@@ -113,6 +129,6 @@ class Plan:
 
 EVERYONE = (*of_driver("psycopg"), "reconnect")
 PLANS = {
-    "full": Plan(FULL, 0.6, EVERYONE, 5, EVERYONE, SILENCED),
-    "quick": Plan(SHORT, 0.4, ("ours", *DJANGO), 1, ("ours", "checked"), ()),
+    "full": Plan(FULL, 0.6, EVERYONE, 5, EVERYONE, SILENCED, boundary.FULL),
+    "quick": Plan(SHORT, 0.4, ("ours", *DJANGO), 1, ("ours", "checked"), (), boundary.SHORT),
 }

@@ -22,5 +22,9 @@ class Progress:
     def say(self, text: str) -> None:
         share = min(self._done / self._planned, 1.0)
         elapsed = time.monotonic() - self._started
-        left = f", about {elapsed / share * (1 - share) / 60:.0f} min left" if share > 0.05 else ""
+        left = f", about {span(elapsed / share * (1 - share))} left" if share > 0.05 else ""
         say(f"[{share:4.0%}{left}] {text}")
+
+
+def span(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

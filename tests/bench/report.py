@@ -6,11 +6,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.bench import charts, tables
+from tests.bench import charts, scaling, tables
 from tests.bench.results import Results, read
 from tools.steps import say
 
-FIGURES, TABLES, OVERVIEW = "results.json", "benchmark.rst", "overview.rst"
+FIGURES = "results.json"
+TABLES, OVERVIEW, SCALING = "benchmark.rst", "overview.rst", "scaling.rst"
 
 
 def write(results: Results, folder: Path) -> None:
@@ -18,6 +19,7 @@ def write(results: Results, folder: Path) -> None:
     results.write(folder / FIGURES)
     (folder / TABLES).write_text(tables.report(results))
     (folder / OVERVIEW).write_text(tables.overview(results))
+    (folder / SCALING).write_text(scaling.report(results))
     try:
         drawn = charts.draw(results, folder)
     except ImportError:

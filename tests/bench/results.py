@@ -90,14 +90,30 @@ class Failing:
     leaks: list[str] = field(default_factory=list)
 
 
+# What is counted of a worker that answers very many requests; memory in bytes.
+OBJECTS, BLOCKS = "Python's objects", "Python's blocks of memory"
+FILES, THREADS = "open files", "threads"
+RSS, PSS, BACKEND = "memory, RSS", "memory, PSS", "memory of its backend"
+
+
 @dataclass
 class Growth:
-    """Of one worker from its thousandth request to its last."""
+    """Of one worker from its thousandth request to its last.
 
+    :ivar first: how many it had answered when it was counted *before*.
+    :ivar types: by how much the number of Python's objects has changed, for each type where it has.
+    """
+
+    first: int
     requests: int
     errors: int
     before: dict[str, int]
     after: dict[str, int]
+    types: dict[str, int]
+    same_backend: bool
+
+    def by(self, what: str) -> int:
+        return self.after[what] - self.before[what]
 
 
 @dataclass

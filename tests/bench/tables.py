@@ -6,7 +6,7 @@ from statistics import median
 
 from tests.bench.failures import LEFT
 from tests.bench.plan import PAGE_NAMES, TRANSPORT_NAMES
-from tests.bench.results import Counts, Failing, Outcome, Results
+from tests.bench.results import Counts, Failing, Growth, Outcome, Results
 from tests.bench.rst import Row, fields, section, table
 from tests.bench.statistics import figure
 from tests.bench.targets import MIB, verdicts
@@ -36,7 +36,8 @@ def report(results: Results) -> str:
     if results.boundary:
         parts.append(section("The boundary", BOUNDARY, boundary(results)))
     if results.growth:
-        parts.append(section("Growth", growth(results)))
+        told = [growth_told(driver, found) for driver, found in results.growth.items()]
+        parts.append(section("One worker, many requests", GROWTH, growth(results), *told))
     if results.missing or results.notes:
         left = [f"{VARIANTS[key].name}: {why}" for key, why in results.missing.items()]
         parts.append(section("Not measured", "\n".join(f"- {text}" for text in left + results.notes)))
@@ -64,6 +65,11 @@ FAILING = (
 BOUNDARY = (
     "What PersistMiddleware adds to a WSGI application that does nothing, without a web server: "
     "microseconds a request unless it says otherwise, median of paired differences."
+)
+GROWTH = (
+    "One worker that answers the page with three SELECTs, counted twice. Objects are those that Python's "
+    "collector knows, when all garbage is gone, blocks all of Python's allocations; memory is in bytes, the "
+    "backend's its own."
 )
 
 
@@ -166,11 +172,21 @@ def boundary(results: Results) -> str:
 
 def growth(results: Results) -> str:
     rows = [
-        [f"{VARIANTS[key].name}: {what}", str(each.before[what]), str(each.after[what]), f"{each.requests:,}"]
-        for key, each in results.growth.items()
+        [what, driver, f"{each.before[what]:,}", f"{each.after[what]:,}", f"{each.by(what):+,}"]
+        for driver, each in results.growth.items()
         for what in each.before
     ]
-    return table(["", "after 1,000 requests", "at the end", "requests"], rows)
+    return table(["", "driver", "before", "after", "difference"], rows)
+
+
+def growth_told(driver: str, found: Growth) -> str:
+    """Between which requests, and which types there are more or fewer objects of."""
+    types = ", ".join(f"{name} {by:+,}" for name, by in found.types.items()) or "none"
+    backend = "the same backend" if found.same_backend else "another backend"
+    return (
+        f"{driver}: after {found.first:,} and after {found.requests:,} requests, of which {found.errors:,} "
+        f"failed; {backend} served the last. Types with more objects or fewer: {types}."
+    )
 
 
 def _ratio(outcome: Outcome, key: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tests.bench.boundary import CALLS, FLATNESS, ONE_PIN
 from tests.bench.plan import TRANSPORT_NAMES
-from tests.bench.results import Results
+from tests.bench.results import BACKEND, BLOCKS, FILES, OBJECTS, RSS, THREADS, Results
 from tests.bench.statistics import Spread, figure
 from tests.bench.variants import OURS, VARIANTS
 
@@ -27,7 +27,7 @@ class Verdict:
 
 def verdicts(results: Results) -> list[Verdict]:
     """On all that was measured."""
-    sources: list[Callable[[Results], Iterator[Verdict]]] = [_ratios, _ahead, _boundary, _counts]
+    sources: list[Callable[[Results], Iterator[Verdict]]] = [_ratios, _ahead, _boundary, _counts, _growth]
     return [verdict for source in sources for verdict in source(results)]
 
 
@@ -94,3 +94,18 @@ def _counts(results: Results) -> Iterator[Verdict]:
     yield Verdict("connections opened by a worker's first page", "0", str(first), first == 0)
     more = (ours.pss - stock.pss) / MIB
     yield Verdict("memory of a worker beyond stock", "at most 2 MiB", f"{more:.1f} MiB", more <= 2)
+
+
+# Of one worker between its thousandth request and its millionth. Python allocates 16 bytes at the least, so
+# a request that leaks anything at all takes 16 MiB. Stock Django has more memory, too: CPython builds its
+# table of interned strings (2 MiB) anew every 1,500 requests or so, for which the heap once gets room.
+MOST = {OBJECTS: 50, BLOCKS: 1_000, FILES: 0, THREADS: 0, RSS: 4 * MIB, BACKEND: MIB}
+
+
+def _growth(results: Results) -> Iterator[Verdict]:
+    for driver, found in results.growth.items():
+        between = f"{driver}, from request {found.first:,} to {found.requests:,}"
+        for what, most in MOST.items():
+            by = found.by(what)
+            yield Verdict(f"growth of {what}, {between}", f"at most {most:,}", f"{by:+,}", by <= most)
+        yield Verdict(f"requests that failed, {between}", "0", f"{found.errors:,}", found.errors == 0)

@@ -14,11 +14,26 @@ from tests.bench import __main__ as bench
 from tests.bench import report, tables
 from tests.bench.boundary import CALLS, EIGHT_PINS, FLATNESS, LEASED, ONE_PIN
 from tests.bench.burst import Burst, parse
-from tests.bench.plan import FULL, PAGES, PLANS, SHORT, Contest, Plan
-from tests.bench.results import Counts, Failing, Growth, Outcome, Pairs, Results, read
+from tests.bench.plan import FULL, PAGES, PLANS, SHORT, Contest, Plan, by_stage, rivals_of
+from tests.bench.progress import span
+from tests.bench.results import (
+    BACKEND,
+    BLOCKS,
+    FILES,
+    OBJECTS,
+    RSS,
+    THREADS,
+    Counts,
+    Failing,
+    Growth,
+    Outcome,
+    Pairs,
+    Results,
+    read,
+)
 from tests.bench.rst import table
 from tests.bench.stage import spared
-from tests.bench.targets import verdicts
+from tests.bench.targets import MOST, verdicts
 from tests.bench.variants import VARIANTS
 
 CONTEST = Contest("three", "socket", "psycopg", 2, 1, 2, ("stock", "kept", "retry"))
@@ -37,6 +52,9 @@ COUNTS = Counts(
     first_opened=0,
 )
 
+BEFORE = {OBJECTS: 60_000, BLOCKS: 240_000, FILES: 12, THREADS: 5, RSS: 58 << 20, BACKEND: 2 << 20}
+GROWN = Growth(1_100, 1_000_000, 0, BEFORE, {**BEFORE, OBJECTS: 60_003}, {"builtins.dict": 3}, True)
+
 
 @pytest.fixture
 def results() -> Results:
@@ -52,7 +70,7 @@ def results() -> Results:
         counts={"ours": COUNTS, "stock": replace(COUNTS, pss=39 << 20, opened=100, system_calls=None)},
         failing={"ours": Failing("psycopg", {"restarts": (100, 2, 0.31)}, ["SET", "role"])},
         boundary={"psycopg": {ONE_PIN: 4.0, EIGHT_PINS: 4.4, LEASED: 9.0, FLATNESS: 1.1}, "any": {}},
-        growth={"ours": Growth(20_000, 0, {"objects": 5}, {"objects": 6})},
+        growth={"psycopg": GROWN},
     )
 
 
@@ -96,6 +114,7 @@ def test_who_was_not_measured_is_named_with_the_reason(results: Results) -> None
 
 
 def test_targets_are_met_or_missed(results: Results) -> None:
+    results.growth = {}
     found = {verdict.what: verdict.met for verdict in verdicts(results)}
     assert found == {
         "three SELECTs, Unix socket: against CONN_MAX_AGE=0": True,
@@ -132,6 +151,27 @@ def test_missed_counts(results: Results) -> None:
     assert len(missed) == 5
 
 
+def test_growth_is_told_by_type(results: Results) -> None:
+    text = tables.report(results)
+    assert "after 1,100 and after 1,000,000 requests, of which 0 failed; the same backend" in text
+    assert "builtins.dict +3" in text
+
+
+@pytest.mark.parametrize(("what", "most"), MOST.items())
+def test_growth_beyond_its_tolerance_is_missed(results: Results, what: str, most: int) -> None:
+    for by, met in ((most, True), (most + 1, False)):
+        after = {**BEFORE, what: BEFORE[what] + by}
+        results.growth = {"psycopg": replace(GROWN, after=after)}
+        (verdict,) = (each for each in verdicts(results) if each.what.startswith(f"growth of {what},"))
+        assert verdict.met is met
+
+
+def test_requests_that_failed_are_missed(results: Results) -> None:
+    results.growth = {"psycopg": replace(GROWN, errors=1)}
+    (missed,) = (each for each in verdicts(results) if not each.met)
+    assert missed.what.startswith("requests that failed")
+
+
 def test_ours_in_another_scope_is_no_rival(results: Results) -> None:
     results.outcomes[0].pairs = {"ours-thread": Pairs([9.0], [10.0]), "stock": Pairs([20.0], [10.0])}
     (nearest,) = (
@@ -145,13 +185,14 @@ def test_figures_are_read_as_they_were_written(results: Results, tmp_path: Path)
     again = read(tmp_path / "results.json")
     assert again.outcomes == results.outcomes
     assert again.counts == results.counts
+    assert again.growth == results.growth
     assert tables.report(again) == tables.report(results)
 
 
 def test_folder_of_a_run(results: Results, tmp_path: Path) -> None:
     report.write(results, tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert {"results.json", "benchmark.rst", "overview.rst"} <= names
+    assert {"results.json", "benchmark.rst", "overview.rst", "scaling.rst"} <= names
     assert json.loads((tmp_path / "run" / "results.json").read_text())["plan"] == "full"
 
 
@@ -194,7 +235,13 @@ def test_what_wrk_says(trouble: str, burst: Burst) -> None:
 def test_time_is_that_of_the_parts_chosen() -> None:
     plan = PLANS["full"]
     assert bench.seconds(plan, ["growth"]) == 0
+    assert bench.seconds(plan, ["growth"], 1_000_000) > 60
     assert bench.seconds(plan, bench.PARTS) > bench.seconds(plan, ["contests"]) > plan.seconds
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(7.2, "7 s"), (89, "89 s"), (90, "2 min"), (1500, "25 min")])
+def test_time_that_is_left(seconds: float, said: str) -> None:
+    assert span(seconds) == said
 
 
 def test_wrk_that_says_nothing_has_not_measured_zero() -> None:
@@ -233,6 +280,24 @@ def test_rival_that_fails_is_left_out_with_the_reason() -> None:
 def test_ours_that_fails_ends_the_run() -> None:
     with pytest.raises(RuntimeError), spared(VARIANTS["ours"], {}):
         raise RuntimeError("the site answers 500")
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "many"])
+def test_number_of_requests_that_is_none(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench.parser().parse_args([f"--million={given}"])
+    assert f"{given!r} is not a number of requests" in capsys.readouterr().err
+
+
+def test_sites_of_a_stage_are_started_once() -> None:
+    first, second = FULL[:2]
+    assert by_stage(FULL)[0][:2] == [first, second]
+    assert rivals_of([first, second]) == list(first.rivals)
+    alone = replace(PLANS["full"], contests=(first,))
+    both = replace(alone, contests=(first, second))
+    longer = bench.seconds(both, ["contests"]) - bench.seconds(alone, ["contests"])
+    warming = bench.WARM_UP * (1 + len(second.rivals))
+    assert longer == pytest.approx(both.seconds - alone.seconds + warming)
 
 
 def test_part_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

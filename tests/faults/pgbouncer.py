@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.faults import Unavailable
@@ -35,6 +36,7 @@ class PgBouncer:
     :param mode: ``"session"`` or ``"transaction"``.
     :param upstream: host and port of the server; its Unix socket if not given.
     :param tls: ``sslmode`` towards the server.
+    :param settings: further ones of its own; of two that differ the last counts.
     :raises Unavailable: where PgBouncer is not installed.
     """
 
@@ -44,12 +46,14 @@ class PgBouncer:
         mode: str = "session",
         upstream: tuple[str, int] | None = None,
         tls: str = "disable",
+        settings: Mapping[str, object] | None = None,
     ) -> None:
         program = shutil.which("pgbouncer", path=SEARCH)
         if program is None:
             raise Unavailable("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
         self.cluster = cluster
         self._tls = tls
+        self._settings = settings or {}
         self._upstream = upstream or (str(cluster.socket_dir), cluster.port)
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="pgbouncer"))
@@ -118,6 +122,7 @@ class PgBouncer:
                 mode=mode,
                 tls=self._tls,
             )
+            + "".join(f"{name} = {value}\n" for name, value in self._settings.items())
         )
         if user := unprivileged_user():
             for path in (self.folder, users, config):

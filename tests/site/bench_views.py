@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
-from pathlib import Path
+from collections import Counter
 
 from django.db import connections, models, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
-from tests.site.views import scalar
+from tests.site.views import backend, scalar
 
 
 class Entry(models.Model):
@@ -54,11 +55,12 @@ def each_alias(request: HttpRequest) -> HttpResponse:
 
 @transaction.non_atomic_requests
 def census(request: HttpRequest) -> HttpResponse:
-    """What grows in a worker that leaks: Python's objects, open files, resident memory."""
+    """What Python keeps, when all garbage is gone: objects by their type (those that may hold others, as
+    the collector knows no other) and blocks of memory, of all."""
     gc.collect()
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    files = len(os.listdir("/proc/self/fd"))
-    return JsonResponse({"objects": len(gc.get_objects()), "files": files, "rss": resident})
+    types = Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects())
+    found = {"types": types, "blocks": sys.getallocatedblocks(), "backend": backend()}
+    return JsonResponse(found)
 
 
 _VIEWS = [orm, three, warm, each_alias, census]

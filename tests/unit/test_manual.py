@@ -178,6 +178,15 @@ def test_option_is_in_the_guide(name: str) -> None:
     assert f"``{name}``" in options
 
 
+def test_settings_for_a_pooler_are_accepted() -> None:
+    from wsgi_persist.backends.options import policy_of
+
+    (block,) = re.findall(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", PAGES["scaling.rst"])
+    namespace: dict[str, dict[str, dict[str, object]]] = {}
+    exec(textwrap.dedent(block), namespace)
+    assert policy_of("default", namespace["DATABASES"]["default"]) == Policy(pooler="transaction")
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_are_python(page: str) -> None:
     for block in re.findall(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", PAGES[page]):

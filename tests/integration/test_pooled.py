@@ -1,0 +1,155 @@
+"""Workers behind PgBouncer, with the settings of the manual's page on scaling."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from configparser import ConfigParser
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Server, eventually
+from tests.faults import Unavailable
+from tests.faults.pgbouncer import PgBouncer
+from tests.http import get, in_parallel
+from tests.serving import ROOT, started
+
+WORKERS = 4
+APP = "tests.site.wsgi:application"
+GUNICORN = ["-m", "gunicorn", "--bind=127.0.0.1:{port}", f"--workers={WORKERS}", APP]
+PAGE = (ROOT / "docs" / "scaling.rst").read_text()
+# Of the manual's machines, and of a pool larger than a test wants.
+THEIRS = {"listen_addr", "listen_port", "auth_type", "auth_file", "default_pool_size", "max_db_connections"}
+WHOSE_ZONE = "SELECT current_setting('application_name') || ' ' || current_setting('TimeZone')"
+Settings = dict[str, str]
+
+
+def blocks(language: str) -> list[str]:
+    found = re.findall(rf"^\.\. code-block:: {language}\n\n((?:    .*\n|\n)+)", PAGE, re.MULTILINE)
+    return [textwrap.dedent(block) for block in found]
+
+
+def pgbouncer_settings(block: str) -> Settings:
+    config = ConfigParser(comment_prefixes=(";",), delimiters=("=",))
+    config.read_string(block)
+    return {name: value for name, value in config["pgbouncer"].items() if name not in THEIRS}
+
+
+def site_settings() -> dict[str, str]:
+    """The manual's alias as the tests' site reads it, without its address."""
+    (block,) = blocks("python")
+    namespace: dict[str, Any] = {}
+    exec(block, namespace)
+    alias = namespace["DATABASES"]["default"]
+    rest = {name: alias[name] for name in alias if name not in ("ENGINE", "NAME", "HOST", "PORT", "OPTIONS")}
+    return {
+        "SITE_ENGINE": alias["ENGINE"],
+        "SITE_OPTIONS": json.dumps(alias["OPTIONS"]),
+        "SITE_DATABASE": json.dumps(rest),
+    }
+
+
+POOL, CLEANING = map(pgbouncer_settings, blocks("ini"))
+
+
+class Pooled:
+    """The site behind a pooler."""
+
+    def __init__(self, port: int, pooler: PgBouncer) -> None:
+        self._port = port
+        self._pooler = pooler
+        self._met: set[int] = set()
+
+    def get(self, path: str) -> str:
+        answer = get(self._port, path)
+        assert answer.status == 200, answer.text
+        return answer.text
+
+    def at_once(self, path: str) -> list[str]:
+        """The answers to more clients than there are workers."""
+        return in_parallel(2 * WORKERS, lambda: self.get(path))
+
+    def workers(self) -> int:
+        """How many have answered so far, after having asked their database."""
+        self._met.update(json.loads(text)["worker"] for text in self.at_once("/busy/"))
+        return len(self._met)
+
+    def pins(self) -> list[str]:
+        """The connections that PgBouncer has from workers, by their ports."""
+        rows = [row.split("|") for row in self._pooler.command("SHOW CLIENTS").splitlines()]
+        return sorted(row[5] for row in rows if row[2] == "site")
+
+
+Start = Callable[[int, Settings], AbstractContextManager[Pooled]]
+
+
+@pytest.fixture
+def pooled(server: Server, tmp_path: Path) -> Start:
+    """Starts the site, once every worker has its pin; how many sessions, further settings of the pooler."""
+
+    @contextmanager
+    def start(sessions: int, settings: Settings) -> Iterator[Pooled]:
+        given = {**POOL, **settings, "default_pool_size": str(sessions)}
+        try:
+            pooler = PgBouncer(server.cluster, given.pop("pool_mode"), settings=given)
+        except Unavailable as missing:
+            pytest.skip(str(missing))
+        environment = {**site_settings(), "SITE_HOST": "127.0.0.1", "SITE_PORT": str(pooler.port)}
+        with pooler, started([sys.executable, *GUNICORN], server, tmp_path / "log", **environment) as running:
+            site = Pooled(running.port, pooler)
+            assert eventually(site.workers, WORKERS, 20)
+            yield site
+
+    return start
+
+
+def test_query_for_busy_sessions(server: Server) -> None:
+    (sql,) = blocks("sql")
+    ((whole, busy),) = server(sql.replace("'mysite'", "'site'"))
+    assert whole >= busy >= 0
+
+
+def test_pins_of_many_workers_share_few_sessions(pooled: Start, server: Server) -> None:
+    with pooled(2, {}) as site:
+        pins = site.pins()
+        assert len(pins) == WORKERS
+        for _ in range(5):
+            site.at_once("/busy/")
+        assert 1 <= len(server.backends()) <= 2
+        assert site.pins() == pins, "none was opened again"
+
+
+def test_what_a_transaction_sets_for_itself_ends_with_it(pooled: Start) -> None:
+    with pooled(1, {}) as site:
+        site.get("/run/?sql=BEGIN&sql=SET LOCAL work_mem = '1234kB'&sql=COMMIT")
+        assert set(site.at_once("/sql/?sql=SHOW work_mem")) == {"4MB"}
+
+
+def test_time_zone_and_name_follow_the_worker(pooled: Start) -> None:
+    with pooled(1, {}) as site:
+        site.get("/run/?sql=SET TimeZone = 'Asia/Tokyo'")
+        zones: dict[str, str] = {}
+
+        def known() -> int:
+            for text in site.at_once(f"/sql/?sql={WHOSE_ZONE}"):
+                name, zone = text.split()
+                assert zones.setdefault(name, zone) == zone
+            return len(zones)
+
+        assert eventually(known, WORKERS, 20)
+        assert sorted(zones.values()) == ["Asia/Tokyo", *["UTC"] * (WORKERS - 1)]
+
+
+@pytest.mark.parametrize(("settings", "next_one"), [({}, "1234kB"), (CLEANING, "4MB")], ids=["", "cleaning"])
+def test_what_a_session_was_set_to_meets_the_next_worker(
+    pooled: Start, settings: Settings, next_one: str
+) -> None:
+    with pooled(1, settings) as site:
+        site.get("/run/?sql=SET work_mem = '1234kB'")
+        assert set(site.at_once("/sql/?sql=SHOW work_mem")) == {next_one}
