@@ -115,7 +115,8 @@ def test_worker_that_stops_mid_request_closes_after_it(server: Server, tmp_path:
         )
         client.start()
         assert eventually(
-            lambda: server("SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s", "%pg_sleep%"), [(1,)]
+            lambda: server("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"),
+            [(1,)],
         )
         running.process.send_signal(signal.SIGTERM)
         client.join()

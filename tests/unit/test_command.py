@@ -278,7 +278,9 @@ def site(folder: Path) -> Path:
         pytest.skip("only root can start a process as another user")
     if met := obstacle(account_of(pwd.getpwnam("nobody"), ""), Path(sys.executable), READ | ENTER):
         pytest.skip(f"nobody cannot run this interpreter: {met.text}")
-    shutil.copytree(ROOT / "wsgi_persist", folder / "wsgi_persist")
+    shutil.copytree(
+        ROOT / "wsgi_persist", folder / "wsgi_persist", ignore=shutil.ignore_patterns("__pycache__")
+    )
     (folder / "wsgi.py").write_text(WRAPPED)
     return folder
 
