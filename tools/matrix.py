@@ -21,6 +21,8 @@ from tools import lacking
 from tools.environment import ROOT, folder
 from tools.steps import Trouble, run, say
 
+WORK = folder() / "tox"
+TOX = (sys.executable, "-m", "tox", "-q", "-c", str(ROOT / "tox.ini"), "--workdir", str(WORK))
 PASSED, FAILED, LACKING = "passed", "failed", "could not be had"
 # What the versions have most to do with, in a minute.
 SLICE = (
@@ -58,6 +60,8 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
 def main(given: Sequence[str]) -> int:
     options = arguments(given)
     os.umask(0o022)
+    # tox would close it to others, and PostgreSQL's user and Apache's run from it.
+    WORK.mkdir(parents=True, exist_ok=True)
     try:
         names = [name for name in environments(options.part) if re.search(options.only, name)]
         if options.list:
@@ -82,8 +86,6 @@ def environments(part: str) -> list[str]:
 def run_all(names: Sequence[str], tests: Sequence[str]) -> int:
     logs = folder() / "matrix"
     logs.mkdir(parents=True, exist_ok=True)
-    # tox would close it to others, and PostgreSQL's user and Apache's run from it.
-    (folder() / "tox").mkdir(exist_ok=True)
     say(f"{len(names)} environments; what they write goes to {logs}")
     outcomes = []
     for number, name in enumerate(names, 1):
@@ -102,24 +104,26 @@ def attempt(name: str, tests: Sequence[str], log: Path) -> Outcome:
     if python is None:
         missing = "no Python {}.{} in PATH or pyenv".format(*version(name.split("-")[0]))
         return Outcome(name, LACKING, "", missing)
-    command = [*TOX, "run", "-e", name, "--workdir", str(folder() / "tox"), "--discover", python]
+    command = [*TOX, "run", "-e", name, "--discover", python]
+    failed = False
     try:
         run([*command, "--", *tests] if tests else command, log, beat=60)
-    except Trouble as trouble:
-        return judge(name, log.read_text(errors="replace"), str(trouble))
-    return judge(name, log.read_text(errors="replace"), None)
+    except Trouble:
+        failed = True
+    return judge(name, log.read_text(errors="replace"), failed)
 
 
-def judge(name: str, text: str, trouble: str | None) -> Outcome:
+def judge(name: str, text: str, failed: bool) -> Outcome:
     """By what it wrote: a run that tells no versions has proven nothing."""
     versions = ", ".join(VERSIONS.findall(text))
-    if trouble is None:
-        return Outcome(name, PASSED if versions else FAILED, versions, counts(text) or "no test ran")
+    told = counts(text) or "no test ran"
+    if not failed:
+        return Outcome(name, PASSED if versions else FAILED, versions, told)
     if missing := re.search(f"^{lacking.MARK}(.+)$", text, re.MULTILINE):
         return Outcome(name, LACKING, versions, missing[1])
     if missing := NOT_IN_THE_INDEX.search(text):
         return Outcome(name, LACKING, versions, f"the package index has no {missing[1]} for it")
-    return Outcome(name, FAILED, versions, f"{counts(text)} {trouble}".strip())
+    return Outcome(name, FAILED, versions, told)
 
 
 def counts(text: str) -> str:
@@ -156,9 +160,6 @@ def table(outcomes: Sequence[Outcome]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)
-
-
-TOX = (sys.executable, "-m", "tox", "-q", "-c", str(ROOT / "tox.ini"))
 
 
 if __name__ == "__main__":

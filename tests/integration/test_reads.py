@@ -103,7 +103,7 @@ def queries(Shop: Any, Item: Any) -> Iterator[Any]:
     yield Shop.objects.annotate(e=Exists(mine), a=ArraySubquery(mine.values("id")))
     yield Shop.objects.annotate(last=Subquery(mine.order_by("-at").values("at")[:1])).filter(last=None)
     yield items.values("shop").annotate(x=aggregates.ArrayAgg("price", distinct=True, default=[]))
-    yield Shop.objects.annotate(x=aggregates.StringAgg("name", ",", order_by="name"))
+    yield Shop.objects.annotate(x=aggregates.StringAgg("name", Value(","), order_by="name"))
     yield Shop.objects.annotate(x=aggregates.JSONBAgg("name"), y=aggregates.BoolOr(Q(name="a")))
     yield Shop.objects.annotate(v=search.SearchVector("name", config="english")).filter(v="a")
     yield Shop.objects.annotate(
