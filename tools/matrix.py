@@ -32,8 +32,13 @@ SLICE = (
     "tests/integration/test_session.py",
     "tests/integration/test_reads.py",
 )
-# pip's words for a version that the index does not have, or not for this Python.
-NOT_IN_THE_INDEX = re.compile(r"^.*No matching distribution found for (\S+)", re.MULTILINE)
+# What pip and the builds that it starts say of what is missing, and what that is.
+ABSENT = {
+    r"No matching distribution found for (\S+)": "the package index has no {} for it",
+    r"couldn't run '(pg_config)'": "no {} (Debian: apt-get install libpq-dev)",
+    r"The '(apxs)' command appears not to be installed": "no {} (Debian: apt-get install apache2-dev)",
+    rf"(?m)^{lacking.MARK}(.+)$": "{}",
+}
 VERSIONS = re.compile(r"^versions: (.+)$", re.MULTILINE)
 COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b(?=.* in [\d.]+s)")
 
@@ -119,10 +124,9 @@ def judge(name: str, text: str, failed: bool) -> Outcome:
     told = counts(text) or "no test ran"
     if not failed:
         return Outcome(name, PASSED if versions else FAILED, versions, told)
-    if missing := re.search(f"^{lacking.MARK}(.+)$", text, re.MULTILINE):
-        return Outcome(name, LACKING, versions, missing[1])
-    if missing := NOT_IN_THE_INDEX.search(text):
-        return Outcome(name, LACKING, versions, f"the package index has no {missing[1]} for it")
+    for words, reason in ABSENT.items():
+        if missing := re.search(words, text):
+            return Outcome(name, LACKING, versions, reason.format(missing[1]))
     return Outcome(name, FAILED, versions, told)
 
 

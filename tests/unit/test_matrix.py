@@ -24,6 +24,12 @@ NONE = "ERROR: Could not find a version\nERROR: No matching distribution found f
         (f"{VERSIONS}=== 1 failed, 7 passed in 1.5s", True, FAILED, "1 failed, 7 passed"),
         (NONE, True, LACKING, "the package index has no Django<6.2,>=6.1 for it"),
         (f"{lacking.MARK}no GDAL library\n", True, LACKING, "no GDAL library"),
+        (
+            "couldn't run 'pg_config' --includedir: ",
+            True,
+            LACKING,
+            "no pg_config (Debian: apt-get install libpq-dev)",
+        ),
         ("error: the wheel could not be built", True, FAILED, "no test ran"),
         ("", False, FAILED, "no test ran"),
     ],
