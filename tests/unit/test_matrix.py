@@ -12,7 +12,7 @@ from tools import lacking, matrix
 from tools.matrix import FAILED, LACKING, PASSED, Outcome, attempt, counts, judge, table
 
 ROOT = Path(__file__).parent.parent.parent
-VERSIONS = "versions: Python 3.10.13, Django 5.2.19\n"
+VERSIONS = "versions: Python 3.10.13, Django 5.2.19, PostgreSQL 15.18\n"
 NONE = "ERROR: Could not find a version\nERROR: No matching distribution found for Django<6.2,>=6.1\n"
 
 
@@ -37,6 +37,13 @@ NONE = "ERROR: Could not find a version\nERROR: No matching distribution found f
 def test_outcome(text: str, failed: bool, state: str, told: str) -> None:
     found = judge("py310-django52-psycopg-pg15", text, failed)
     assert (found.state, found.told) == (state, told)
+
+
+@pytest.mark.parametrize(("factor", "told"), matrix.TOLD.items())
+def test_run_that_does_not_tell_what_its_name_is_about_has_not_passed(factor: str, told: str) -> None:
+    name, text = f"py310-django52-psycopg-pg15-{factor}", f"{VERSIONS}1 passed in 1.0s\n"
+    assert judge(name, text, False).state == FAILED
+    assert judge(name, f"{text}versions: {told}.1", False).state == PASSED
 
 
 def test_several_runs_of_pytest_are_counted_together() -> None:
