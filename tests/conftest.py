@@ -27,6 +27,9 @@ from tools.postgres import Cluster, binaries, has_tls, unprivileged_user
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a shell's background job: servers that the tests start would inherit it, and never stop.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # As under nohup: an Apache would ignore it, too, but for a handler, which no program inherits.
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # How fast a machine is decides on no test.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
