@@ -4,7 +4,7 @@
 ENVIRONMENT = $(or $(PYTHON),python3) -m tools.environment
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test django-suite lint bench profile ends faults docs clean
+.PHONY: help demo test django-suite matrix lint bench profile ends faults docs clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -21,10 +21,13 @@ test:  ## unit, integration and Apache tests on both drivers, with coverage
 	    tests/integration tests/apache/test_workers.py tests/apache/test_ends.py tests/apache/test_killed.py \
 	    tests/faults/test_scenarios.py
 
-django-suite:  ## Django's own test suite on our backend beside the stock one, on both drivers
-	@python=$$($(ENVIRONMENT) test) && export PYTHONPATH=. && \
-	"$$python" -m tests.django_suite --driver psycopg2 && \
-	"$$python" -m tests.django_suite --driver psycopg
+django-suite:  ## Django's own test suite on our backend beside the stock one, on both drivers (ALL=1: whole, an hour)
+	@python=$$($(ENVIRONMENT) test) && export PYTHONPATH=. && all="$(if $(ALL),--all --timeout 7200)" && \
+	"$$python" -m tests.django_suite --driver psycopg2 $$all && \
+	"$$python" -m tests.django_suite --driver psycopg $$all
+
+matrix:  ## every supported version, with tox: hours (PART=ci: three environments; MATRIX=--help)
+	@python=$$($(ENVIRONMENT) matrix) && exec "$$python" -m tools.matrix $(if $(PART),--part $(PART)) $(MATRIX)
 
 lint: docs  ## style, types, direction of imports, Apache syntax, the manual without a warning
 	@python=$$($(ENVIRONMENT) test lint apache) && \

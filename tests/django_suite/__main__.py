@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.django_suite.report import report
 from tests.django_suite.sdist import suite
 from tests.django_suite.server import Server, choose
-from tests.django_suite.suite import ENGINES, Plan, run_all
+from tests.django_suite.suite import ENGINES, POSTGIS, Plan, run_all
 from tools.environment import folder
 from tools.steps import Trouble, say
 
@@ -25,6 +25,7 @@ LABELS = (
 # Of these labels Django 5.2 has 2,813 tests: far fewer mean that they were not found.
 AT_LEAST = 2800
 NEEDS_CONTRIB = "postgres_tests"
+OF_POSTGIS = "gis_tests"
 
 
 def arguments(given: Sequence[str]) -> argparse.Namespace:
@@ -34,6 +35,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--labels", nargs="+", metavar="LABEL", help="test labels of Django's suite")
     which.add_argument("--all", action="store_true", help="the whole suite")
+    which.add_argument("--postgis", action="store_true", help=f"{OF_POSTGIS}, on our engine for PostGIS")
     parser.add_argument("--parallel", type=int, choices=(1, 2), default=2, help="engines at a time")
     parser.add_argument("--pg-bin", help="folder of the PostgreSQL programs to use")
     parser.add_argument("--cache", type=Path, default=folder(), help="where the suite is kept")
@@ -64,7 +66,8 @@ def run(options: argparse.Namespace) -> bool:
     logs.mkdir(exist_ok=True)
     with scratch() as here, server.cluster(here) as cluster:
         say(f"Django's suite on {' and '.join(engines)}; what it writes goes to {logs}")
-        plan = Plan(tests, labels, options.driver, cluster, here, logs)
+        modules = POSTGIS if options.postgis else ENGINES
+        plan = Plan(tests, labels, modules, options.driver, cluster, here, logs)
         results = run_all(engines, plan, options.parallel, options.timeout)
     facts = results[0].facts
     driver = f"{facts['driver']} {facts['driver_version']}"
@@ -77,6 +80,8 @@ def wanted_labels(options: argparse.Namespace, server: Server) -> list[str]:
     say(f"PostgreSQL {server.version} of {server.bin}")
     if server.stand_in:
         say("uuid-ossp is not among its modules: an empty extension stands in for it")
+    if options.postgis:
+        return [OF_POSTGIS]
     wanted = [] if options.all else list(options.labels or LABELS)
     if server.missing and (options.all or NEEDS_CONTRIB in wanted):
         lacking = f"it has no {', '.join(sorted(server.missing))}"

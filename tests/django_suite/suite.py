@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,10 @@ from tools.steps import Trouble, say
 ENGINES = {
     "ours": "wsgi_persist.backends.postgresql",
     "stock": "django.db.backends.postgresql",
+}
+POSTGIS = {
+    "ours": "wsgi_persist.backends.postgis",
+    "stock": "django.contrib.gis.db.backends.postgis",
 }
 INSIDE = Path(__file__).parent / "inside"
 BEAT = 10.0
@@ -34,6 +38,7 @@ class Plan:
 
     tests: Path
     labels: Sequence[str]
+    engines: Mapping[str, str]
     driver: str
     cluster: Cluster
     folder: Path
@@ -77,7 +82,7 @@ class Run:
         if result is None:
             tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
             raise Trouble(f"the suite on {self.engine} did not reach its end ({self.log}):\n{tail}")
-        asked = (ENGINES[self.engine], self.plan.driver)
+        asked = (self.plan.engines[self.engine], self.plan.driver)
         if (result.facts["engine"], result.facts["driver"]) != asked:
             raise Trouble(f"asked for {' on '.join(asked)}, but {result.facts} ran")
         return result
@@ -112,7 +117,7 @@ class Run:
         return {
             "driver": self.plan.driver,
             "records": str(self.records),
-            "ENGINE": ENGINES[self.engine],
+            "ENGINE": self.plan.engines[self.engine],
             "NAME": f"django_{self.engine}",
             "USER": SUPERUSER,
             "HOST": str(self.plan.cluster.socket_dir),

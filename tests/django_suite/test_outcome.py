@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.django_suite.outcome import Result, differences, read
+from tests.django_suite.outcome import BY_NAME, Difference, Result, differences, read
 from tests.django_suite.report import report
 
 
@@ -37,6 +37,12 @@ def test_that_which_differences_are_failures_is_decided_by_ours(
 ) -> None:
     (found,) = differences(result("ours", a=ours, b="passed"), result("stock", a=stock, b="passed"))
     assert (found.test, found.is_failure) == ("a", is_failure)
+
+
+@pytest.mark.parametrize("test", sorted(BY_NAME))
+def test_that_only_skipping_is_forgiven_to_a_test_that_asks_for_the_name(test: str) -> None:
+    assert not Difference(test, "skipped", "passed").is_failure
+    assert Difference(test, "failed", "passed").is_failure
 
 
 def test_that_a_test_that_did_not_run_on_ours_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,6 +83,8 @@ def queries(Shop: Any, Item: Any) -> Iterator[Any]:
     from django.db.models import Case, Count, Exists, F, OuterRef, Q, Subquery, Sum, Value, When, Window
     from django.db.models import functions as f
 
+    # Django 6.0 has it for every database, and 6.1 warns of PostgreSQL's own.
+    StringAgg = getattr(models, "StringAgg", aggregates.StringAgg)
     items = Item.objects
     mine = items.filter(shop=OuterRef("pk"))
     yield items.all()
@@ -103,7 +105,7 @@ def queries(Shop: Any, Item: Any) -> Iterator[Any]:
     yield Shop.objects.annotate(e=Exists(mine), a=ArraySubquery(mine.values("id")))
     yield Shop.objects.annotate(last=Subquery(mine.order_by("-at").values("at")[:1])).filter(last=None)
     yield items.values("shop").annotate(x=aggregates.ArrayAgg("price", distinct=True, default=[]))
-    yield Shop.objects.annotate(x=aggregates.StringAgg("name", ",", order_by="name"))
+    yield Shop.objects.annotate(x=StringAgg("name", Value(","), order_by="name"))
     yield Shop.objects.annotate(x=aggregates.JSONBAgg("name"), y=aggregates.BoolOr(Q(name="a")))
     yield Shop.objects.annotate(v=search.SearchVector("name", config="english")).filter(v="a")
     yield Shop.objects.annotate(
