@@ -79,8 +79,7 @@ class PinnedConnection:
         self.leases = 0
         self.used_at = now
         self.expires_at = now + _jittered(self.policy.max_age)
-        self.suspect = False
-        self.is_lost = False
+        self.suspect = self.is_lost = False
         self._watch.add(self.fd, self, self._due())
         logger.info("pin %r: opened backend %d", self.name, self.backend)
 
@@ -165,13 +164,15 @@ class PinnedConnection:
         self.suspect = now >= self.used_at + self.policy.idle_check
         return self._due()
 
-    def cancel(self) -> bool:
-        """Ask the server to stop the query that is running; False if there is none. Any thread."""
+    def is_waiting(self) -> bool:
+        """Whether a query is running. Any thread."""
         connection, driver = self.connection, self.driver
-        if connection is None or driver is None or driver.status(connection) != ACTIVE:
-            return False
-        driver.cancel(connection)
-        return True
+        return connection is not None and driver is not None and driver.status(connection) == ACTIVE
+
+    def cancel(self) -> None:
+        """Ask the server to stop the query that is running. Any thread."""
+        if self.driver is not None:
+            self.driver.cancel(self.connection)
 
     def drop(self, reason: str) -> None:
         """Close the connection, whatever its condition."""

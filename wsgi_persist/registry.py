@@ -63,8 +63,10 @@ def cancel_oldest() -> None:
     request = str(oldest)  # it may be over as soon as its query is
     for pin in list(oldest.pins.values()):
         try:
-            if pin.cancel():
-                logger.warning("%s: cancelled its query in backend %d", request, pin.backend)
+            if pin.is_waiting():
+                # Said first: without its query the request ends, and perhaps the worker with it.
+                logger.warning("%s: cancelling its query in backend %d", request, pin.backend)
+                pin.cancel()
         except Exception as error:
             logger.warning("%s: its query in backend %d cannot be cancelled: %s", request, pin.backend, error)
 

@@ -123,7 +123,7 @@ def test_stuck_query(apache: StartApache, server: Server, generation: Httpd) -> 
         assert last_words(running, worker) == f"(request_timeout): {IN_FLIGHT}"
         assert backend_ends(server, worker)
     assert [answer and answer.status in (500, 504) for answer in answers] == [True]
-    assert f"GET '/sleep/': cancelled its query in backend {worker.backend}\n" in running.error_text()
+    assert f"GET '/sleep/': cancelling its query in backend {worker.backend}\n" in running.error_text()
     next_worker(running, server, worker)
 
 
@@ -136,7 +136,7 @@ def test_stuck_in_python(apache: StartApache, server: Server, generation: Httpd)
         with asked(running, "/busy/?seconds=600"):
             assert last_words(running, worker) == f"(request_timeout): {IN_FLIGHT}"
             assert backend_ends(server, worker)
-    assert "cancelled its query" not in running.error_text()
+    assert "cancelling its query" not in running.error_text()
 
 
 def test_stuck_query_beside_another(apache: StartApache, server: Server) -> None:
@@ -147,7 +147,7 @@ def test_stuck_query_beside_another(apache: StartApache, server: Server) -> None
         while not stuck:
             assert get(running.port, "/sleep/?seconds=0.3").status == 200
     assert [answer and answer.status in (500, 504) for answer in stuck] == [True]
-    assert running.error_text().count("cancelled its query") == 1
+    assert running.error_text().count("cancelling its query") == 1
 
 
 def overdue(generation: Httpd) -> str:

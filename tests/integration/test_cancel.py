@@ -33,7 +33,7 @@ def test_query_is_cancelled_and_the_pin_lives_on(site: TestApp, server: Server, 
     registry.cancel_oldest()
     asked.join()
     assert asked.status == 500
-    assert f"GET '/sleep/': cancelled its query in backend {backend}" in caplog.text
+    assert f"GET '/sleep/': cancelling its query in backend {backend}" in caplog.text
     assert int(site.get("/pid/").text) == backend
 
 

@@ -22,7 +22,7 @@ LOG_LINES = [
     "%s gets connections of its own: %s is still inside",
     "a response was thrown away without close()",
     "not opened at start",
-    "%s: cancelled its query in backend %d",
+    "%s: cancelling its query in backend %d",
     "application group %r is a sub-interpreter",
 ]
 
