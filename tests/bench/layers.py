@@ -14,11 +14,9 @@ from typing import Any, NamedTuple
 from tests.bench.timing import Work
 from wsgi_persist import middleware
 from wsgi_persist.backends.mixin import PersistMixin
-from wsgi_persist.boundary import Boundary
 from wsgi_persist.liveness import Watch
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.registry import process_scope
-from wsgi_persist.response import Response
 from wsgi_persist.scope import Scope
 from wsgi_persist.session import Session
 
@@ -35,10 +33,7 @@ class Layer(NamedTuple):
 LAYERS = (
     Layer(0, Scope, "enter", "the request comes in"),
     Layer(1, Watch, "poll", "one poll of the sockets"),
-    Layer(1, Boundary, "__init__", "the object that leaves once"),
-    Layer(0, middleware, "Answer", "start_response in between"),
-    Layer(0, middleware, "lend_file_wrapper", "the file wrapper, lent"),
-    Layer(0, Response, "__init__", "the response that closes once"),
+    Layer(0, middleware, "Response", "the response that leaves once, made"),
     Layer(0, PersistMixin, "connect", "the wrapper adopts the pin"),
     Layer(1, PersistMixin, "_pin_in", "may it"),
     Layer(2, PersistMixin, "_is_the_alias", "is it the alias's own wrapper"),
@@ -52,7 +47,7 @@ LAYERS = (
     Layer(1, PinnedConnection, "give_back", "the pin is given back"),
     Layer(2, PersistMixin, "detach", "the wrapper lets go"),
     Layer(2, Session, "bring_to_rest", "the session is brought to rest"),
-    Layer(3, Session, "_look", "has the request left anything"),
+    Layer(3, Session, "_is_spotless", "has the request left anything"),
 )  # fmt: skip
 
 

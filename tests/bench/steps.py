@@ -19,12 +19,11 @@ from tests.bench.boundary import Sink, bare, environ, start_response
 from tests.bench.layers import in_place
 from tests.bench.timing import Work, calls, cost, nothing
 from wsgi_persist import PersistMiddleware
-from wsgi_persist.answer import Answer
 from wsgi_persist.backends.cursors import Replaying
-from wsgi_persist.boundary import Boundary
+from wsgi_persist.backends.transaction import come_to_rest
 from wsgi_persist.cursors import Ears, telling
 from wsgi_persist.registry import process_scope
-from wsgi_persist.response import SizedResponse, lend_file_wrapper
+from wsgi_persist.response import Response
 from wsgi_persist.sql import Classifier
 
 
@@ -65,36 +64,27 @@ def _open() -> None:
 def _boundary(measure: Measure) -> Iterator[Step]:
     scope, given = process_scope(), environ()
     middleware = PersistMiddleware(bare)
-    lock, none = scope._boundary, Boundary(None)
-    answer = Answer(start_response, none, given)
+    lock = scope._boundary
 
     def locked() -> None:
         lock.acquire(blocking=False)
         lock.release()
 
-    def lent() -> None:
-        files = lend_file_wrapper(given)
-        assert files is not None
-        given["wsgi.file_wrapper"] = files.lent
-
     def wrapped() -> None:
-        response = SizedResponse([b"hello"], none, answer)
-        for _ in response:
+        response = Response(start_response, given)
+        for _ in response.answer(bare, given):
             pass
         response.close()
 
     def unwrapped() -> None:
-        for _ in [b"hello"]:
+        for _ in bare(given, start_response):
             pass
 
     yield Step(BOUNDARY, "choosing the scope", measure(lambda: middleware._scope_of(given)))
     yield Step(BOUNDARY, "the lock, taken and released", measure(locked))
     yield Step(BOUNDARY, "one poll of the sockets", measure(lambda: scope._watch.poll(0)))
     yield Step(BOUNDARY, "one reading of the clock", measure(time.monotonic))
-    yield Step(BOUNDARY, "the object that leaves once", measure(lambda: Boundary(None)))
-    yield Step(BOUNDARY, "start_response in between", measure(lambda: Answer(start_response, none, given)))
-    yield Step(BOUNDARY, "the file wrapper, lent and put back", measure(lent))
-    yield Step(BOUNDARY, "the response that closes once", measure(wrapped, unwrapped))
+    yield Step(BOUNDARY, "the response that leaves once", measure(wrapped, unwrapped))
     yield Step(BOUNDARY, TOTAL, measure(lambda: serve_one(middleware, given), lambda: serve_one(bare, given)))
 
 
@@ -122,7 +112,7 @@ def _lease(measure: Measure) -> Iterator[Step]:
         scope.lease(pin, None)
         boundary.leave()
 
-    yield Step(LEASE, "what the driver's object looks like", measure(lambda: driver.attributes(connection)))
+    yield Step(LEASE, "what the driver's object looks like", measure(driver.attributes_asker(connection)))
     yield Step(LEASE, "is it closed, and idle", measure(lambda: _asked(driver, connection)))
     yield Step(LEASE, "bringing the session to rest", measure(lambda: session.bring_to_rest("", 0.0)))
     yield Step(LEASE, TOTAL, measure(leased, empty))
@@ -149,7 +139,7 @@ def _adoption(measure: Measure) -> Iterator[Step]:
 
     yield Step(DJANGO, "is it the alias's own wrapper", measure(ours._is_the_alias))
     yield Step(DJANGO, "are the settings those of the pin", measure(lambda: ours._fits(pin.made_for)))
-    yield Step(DJANGO, "a wrapper's attributes at rest, twice", 2 * measure(ours._come_to_rest))
+    yield Step(DJANGO, "a wrapper's attributes at rest, twice", 2 * measure(lambda: come_to_rest(ours)))
     yield Step(DJANGO, TOTAL, measure(adopted, leased))
 
 
