@@ -122,8 +122,8 @@ PARTS: dict[str, Callable[[Run], None]] = {
 
 def seconds(plan: Plan, parts: Iterable[str], million: int = 0) -> float:
     """About how long these parts take."""
-    sites = sum(1 + len(rivals_of(together)) for together in by_stage(plan.contests))
-    warmed = sum(1 + len(contest.rivals) for contest in plan.contests)
+    sites = sum(together[0].starts * (1 + len(rivals_of(together))) for together in by_stage(plan.contests))
+    warmed = sum(contest.starts * (1 + len(contest.rivals)) for contest in plan.contests)
     by_part = {
         "contests": plan.seconds + STARTING * sites + WARM_UP * warmed,
         "counts": (COUNTING + STARTED * plan.starts) * len(plan.counted),

@@ -29,7 +29,17 @@ class Runner:
 
     def run(self, contests: Sequence[Contest]) -> Iterator[Outcome]:
         for together in by_stage(contests):
+            if together[0].starts > 1:
+                yield self._started_anew(together[0])
+                continue
             yield from self._of_stage(together)
+
+    def _started_anew(self, contest: Contest) -> Outcome:
+        outcome = Outcome(contest, {})
+        for _ in range(contest.starts):
+            for once in self._of_stage([contest]):
+                outcome.add_start(once)
+        return outcome
 
     def _of_stage(self, contests: list[Contest]) -> Iterator[Outcome]:
         first = contests[0]
@@ -56,7 +66,7 @@ class Runner:
             self._progress.say(f"{contest.name}: round {number + 1} of {contest.rounds}")
             self._draw.shuffle(rivals)
             self._round(outcome, sites, rivals)
-            self._progress.done(contest.bursts / contest.rounds * self._burst)
+            self._progress.done(contest.bursts / contest.starts / contest.rounds * self._burst)
         if contest.transport == "far" and self._stage.proxy is not None:
             outcome.round_trip = self._stage.proxy.round_trip()
         return outcome

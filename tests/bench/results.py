@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tests.bench.plan import Contest
@@ -53,6 +54,15 @@ class Outcome:
     @property
     def rate(self) -> Spread:
         return spread(rate for pairs in self.pairs.values() for rate in pairs.ours)
+
+    def add_start(self, once: Outcome) -> None:
+        """The medians of one start of the sites."""
+        self.errors += once.errors
+        self.round_trip = once.round_trip
+        for key, found in once.pairs.items():
+            pairs = self.pairs.setdefault(key, Pairs())
+            pairs.add(median(found.ours), median(found.theirs))
+            pairs.errors += found.errors
 
 
 @dataclass

@@ -304,3 +304,11 @@ def test_part_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         bench.parser().parse_args(["--only", "contests,nonsense"])
     assert "'nonsense' is not a part: the parts are contests, counts" in capsys.readouterr().err
+
+
+def test_start_of_the_sites_is_one_pair() -> None:
+    whole = Outcome(CONTEST, {})
+    for ours, theirs in (([90, 110, 100], [100, 120, 80]), ([50.0], [100.0])):
+        whole.add_start(Outcome(CONTEST, {"kept": Pairs(list(ours), list(theirs), errors=1)}, errors=2))
+    assert whole.pairs["kept"] == Pairs([100, 50], [100, 100], errors=2)
+    assert whole.errors == 4
