@@ -63,6 +63,11 @@ class Answer(Boundary):
         self._error = error
         return True
 
+    def give_up(self, response: Any) -> None:
+        """Nothing was sent, and the request is run again: let go of all that it left."""
+        self._error = None
+        self.leave_after(response)
+
     @property
     def may_repeat(self) -> bool:
         trouble = self.trouble

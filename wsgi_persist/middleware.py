@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from wsgi_persist.answer import may_run_twice
+from wsgi_persist.answer import Answer, may_run_twice
 from wsgi_persist.boundary import name_of
 from wsgi_persist.errors import ScopeError
 from wsgi_persist.lifecycle import start, threads_refused
@@ -14,7 +14,7 @@ from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
 from wsgi_persist.redaction import redacted
 from wsgi_persist.registry import process_scope, thread_scope
-from wsgi_persist.response import Replacement, Response
+from wsgi_persist.response import Replacement, Response, SizedResponse, lend_file_wrapper
 from wsgi_persist.scope import Scope
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ class PersistMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self._repeats and may_run_twice(environ):
             original = environ.copy()
-            answer = self._answer(environ, start_response, may_give_up=True)
-            if answer is not None:
-                return answer
+            response = self._answer(environ, start_response, may_give_up=True)
+            if response is not None:
+                return response
             environ = original
             logger.warning("%s is run again: its connection was lost", name_of(environ))
         return self._answer(environ, start_response)  # type: ignore[return-value]
@@ -54,19 +54,37 @@ class PersistMiddleware:
         self, environ: WSGIEnvironment, start_response: StartResponse, may_give_up: bool = False
     ) -> Iterable[bytes] | None:
         """The response, or None where nothing was sent and the request may be run again."""
-        response = Response(start_response, environ)
-        self._scope_of(environ).enter(environ, response)
+        answer = Answer(start_response, environ)
+        self._scope_of(environ).enter(environ, answer)
         try:
-            answer = response.answer(self._app, environ)
-            if response.trouble is None:
-                return answer
-            if may_give_up and response.may_repeat:
-                response.close()
+            response: Iterable[bytes] = self._respond(environ, answer)
+            if answer.trouble is None:
+                return response
+            if may_give_up and answer.may_repeat:
+                answer.give_up(response)
                 return None
-            return Replacement(response)
+            return Replacement(response, answer)
         except BaseException:
-            response.leave()
+            answer.leave()
             raise
+
+    def _respond(self, environ: WSGIEnvironment, answer: Answer) -> Any:
+        """What the application returned, as the server gets it unless a 503 takes its place."""
+        files = lend_file_wrapper(environ)
+        try:
+            result = self._app(environ, answer.start)
+        except Exception as error:
+            if not answer.replaces(error):
+                raise
+            return None
+        if files is not None:
+            # Servers test a response against their own class.
+            environ["wsgi.file_wrapper"] = files.lent
+            if files.response is not None and files.response is result:
+                return files.ending(answer)
+        if answer.trouble is not None:
+            return result
+        return (SizedResponse if hasattr(result, "__len__") else Response)(result, answer)
 
     def _scope_of(self, environ: WSGIEnvironment) -> Scope:
         multithread = environ["wsgi.multithread"]

@@ -164,15 +164,12 @@ class PinnedConnection:
         self.suspect = now >= self.used_at + self.policy.idle_check
         return self._due()
 
-    def is_waiting(self) -> bool:
-        """Whether a query is running. Any thread."""
+    def in_query(self) -> Any:
+        """The connection, if it waits for the answer to a query. Any thread."""
         connection, driver = self.connection, self.driver
-        return connection is not None and driver is not None and driver.status(connection) == ACTIVE
-
-    def cancel(self) -> None:
-        """Ask the server to stop the query that is running. Any thread."""
-        if self.driver is not None:
-            self.driver.cancel(self.connection)
+        if connection is None or driver is None or driver.status(connection) != ACTIVE:
+            return None
+        return connection
 
     def drop(self, reason: str) -> None:
         """Close the connection, whatever its condition."""

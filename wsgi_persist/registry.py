@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Hashable
 
 from wsgi_persist.current import all_scopes, forget_scopes
+from wsgi_persist.drivers import driver_of
 from wsgi_persist.drivers.waiting import forget_deadlines
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.scope import Scope, stop_pins
@@ -63,10 +64,11 @@ def cancel_oldest() -> None:
     request = str(oldest)  # it may be over as soon as its query is
     for pin in list(oldest.pins.values()):
         try:
-            if pin.is_waiting():
+            connection = pin.in_query()
+            if connection is not None:
                 # Said first: without its query the request ends, and perhaps the worker with it.
                 logger.warning("%s: cancelling its query in backend %d", request, pin.backend)
-                pin.cancel()
+                driver_of(connection).cancel(connection)
         except Exception as error:
             logger.warning("%s: its query in backend %d cannot be cancelled: %s", request, pin.backend, error)
 

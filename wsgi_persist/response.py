@@ -2,117 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 from wsgi_persist.answer import Answer
 from wsgi_persist.boundary import Boundary
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIEnvironment
 
 
-class Response(Answer):
-    """What the application returned; closing it closes that first, then ends the request.
+class Response:
+    """What the application returned; closing it closes that first, then ends the request."""
 
-    :ivar result: the application's; None before and after.
-    """
+    __slots__ = ("_answer", "_iterator", "_result")
 
-    result: Any = None
-    _lent: Any = None
-    _file: ClosingFile | None = None
-    _sendfile: Any = None
+    _iterator: Iterator[bytes]
+
+    def __init__(self, result: Any, answer: Answer) -> None:
+        self._result = result
+        self._answer = answer
 
     def __iter__(self) -> Iterator[bytes]:
-        # A generator of its own, and not the application's iterator, which would not keep the request
-        # open. Until there is a piece, the server has sent nothing: an answer can still be replaced.
-        pieces = iter(self.result)
-        try:
-            first = next(pieces, _NOTHING)
-        except Exception as error:
-            if not self.replaces(error):
-                raise
-        self.begun = True
-        if self.trouble is not None:
-            yield from self.send()
-        elif first is not _NOTHING:
-            yield first
-            yield from pieces
+        # Itself and not the application's iterator, which would not keep the request open.
+        self._iterator = iter(self._result)
+        return self
+
+    def __next__(self) -> bytes:
+        if self._answer.begun:
+            return next(self._iterator)
+        return self._first()
 
     def close(self) -> None:
-        result, self.result = self.result, None
-        self.leave_after(result)
+        result, self._result = self._result, None
+        self._answer.leave_after(result)
 
-    def answer(self, app: WSGIApplication, environ: WSGIEnvironment) -> Iterable[bytes]:
-        """Run the application; what the server gets, unless a 503 takes its place."""
-        self._lent = lent = environ.get("wsgi.file_wrapper")
-        if lent is not None:
-            environ["wsgi.file_wrapper"] = self.wrap_file
+    def _first(self) -> bytes:
+        """Until there is a piece of it, the server has sent nothing: an answer can still be replaced."""
         try:
-            self.result = result = app(environ, self.start)
-        except Exception as error:
-            if not self.replaces(error):
+            piece = next(self._iterator)
+            if self._answer.trouble is None:
+                self._answer.begun = True
+                return piece
+        except StopIteration:
+            if self._answer.trouble is None:
                 raise
-            return self
-        finally:
-            if lent is not None:
-                # Servers test a response against their own class.
-                environ["wsgi.file_wrapper"] = lent
-        if self._file is not None and self._sendfile is result and self.trouble is None:
-            return self._with_file()
-        return Sized(self, result) if hasattr(result, "__len__") else self
-
-    def wrap_file(self, file: Any, *block_size: int) -> Any:
-        """Stands in for the server's ``wsgi.file_wrapper`` while the application runs.
-
-        The server sends a file by its own fast way only if it gets back the very object that its own
-        wrapper made. So that object is passed on as it is, and the file in it ends the request.
-        """
-        self._file = ClosingFile(file)
-        self._sendfile = self._lent(self._file, *block_size)
-        return self._sendfile
-
-    def _with_file(self) -> Iterable[bytes]:
-        """Hand over: from here on the file knows this and not the other way round, or none would be freed
-        with the last reference to it."""
-        assert self._file is not None
-        result: Iterable[bytes] = self._sendfile
-        self._file.boundary = self
-        self.result = self._file = self._sendfile = None
-        return result
+        except Exception as error:
+            if not self._answer.replaces(error):
+                raise
+        self._answer.begun = True
+        self._iterator = iter(self._answer.send())
+        return next(self._iterator)
 
 
-_NOTHING: Any = object()
+class SizedResponse(Response):
+    """Of a list or the like: servers read its length to give a Content-Length."""
 
-
-class Sized:
-    """A response of a known number of pieces: servers read it to give a Content-Length."""
-
-    __slots__ = ("_response", "_result")
-
-    def __init__(self, response: Response, result: Any) -> None:
-        self._response = response
-        self._result = result
+    __slots__ = ()
 
     def __len__(self) -> int:
         return len(self._result)
 
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._response)
 
-    def close(self) -> None:
-        self._response.close()
-
-
-class Replacement:
+class Replacement(SizedResponse):
     """A 503 in its place."""
 
-    def __init__(self, response: Response) -> None:
-        self._response = response
+    __slots__ = ("_body",)
+
+    def __init__(self, result: Any, answer: Answer) -> None:
+        super().__init__(result, answer)
         try:
-            self._body = response.send()
+            self._body = answer.send()
         except BaseException:
-            response.close()
+            self.close()
             raise
 
     def __iter__(self) -> Iterator[bytes]:
@@ -121,8 +83,32 @@ class Replacement:
     def __len__(self) -> int:
         return len(self._body)
 
-    def close(self) -> None:
-        self._response.close()
+
+class FileWrapper:
+    """Stands in for the server's ``wsgi.file_wrapper`` while the application runs.
+
+    The server sends a file by its own fast way only if it gets back the very object that its own
+    wrapper made. So that object is passed on as it is, and the file in it ends the request.
+
+    :ivar lent: the server's own.
+    :ivar response: what it made last.
+    """
+
+    __slots__ = ("_file", "lent", "response")
+
+    def __init__(self, lent: Callable[..., Any]) -> None:
+        self.lent = lent
+        self.response: Any = None
+
+    def __call__(self, file: Any, *block_size: int) -> Any:
+        self._file = ClosingFile(file)
+        self.response = self.lent(self._file, *block_size)
+        return self.response
+
+    def ending(self, boundary: Boundary) -> Iterable[bytes]:
+        """The response, whose file the server closes: that ends the request."""
+        self._file.boundary = boundary
+        return cast("Iterable[bytes]", self.response)
 
 
 class ClosingFile:
@@ -140,7 +126,13 @@ class ClosingFile:
         return iter(self._file)
 
     def close(self) -> None:
-        if self.boundary is not None:
-            self.boundary.leave_after(self._file)
-        elif hasattr(self._file, "close"):
-            self._file.close()
+        boundary, self.boundary = self.boundary, None
+        (boundary or Boundary()).leave_after(self._file)
+
+
+def lend_file_wrapper(environ: WSGIEnvironment) -> FileWrapper | None:
+    lent = environ.get("wsgi.file_wrapper")
+    if lent is None:
+        return None
+    files = environ["wsgi.file_wrapper"] = FileWrapper(lent)
+    return files

@@ -154,8 +154,6 @@ class Session:
         self.complaint = None
         self.wrote, self.completed = False, not self._watches
         status = self._status()
-        if status == IDLE and self._is_spotless():
-            return None
         if status == UNKNOWN:
             return LOST
         if status == ACTIVE:
@@ -163,6 +161,8 @@ class Session:
         try:
             if status != IDLE:
                 self._roll_back(request, since)
+            elif self._is_spotless():
+                return None
             if self._connection.autocommit is not self._autocommit:
                 self._connection.autocommit = self._autocommit
             return self.evict or self._clean(request)

@@ -310,6 +310,31 @@ def test_answer_keeps_no_frame_of_the_application(monkeypatch: pytest.MonkeyPatc
         gc.enable()
 
 
+def test_first_run_leaves_no_frame_of_the_application() -> None:
+    class Local:
+        pass
+
+    seen: list[weakref.ref[Local]] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        local = Local()
+        seen.append(weakref.ref(local))
+        if len(seen) == 1:
+            lose(policy=AGAIN)
+            raise psycopg2.OperationalError("server closed the connection unexpectedly")
+        start_response("200 OK", [])
+        return [b"page"]
+
+    gc.collect()
+    gc.disable()
+    try:
+        response: Any = PersistMiddleware(app, policy=AGAIN)({**ENVIRON}, lambda *given: len)
+        response.close()
+        assert [local() for local in seen] == [None, None]
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("policies", [(AGAIN, POLICY), (POLICY, AGAIN)])
 def test_every_database_that_was_lost_has_to_allow_it(policies: tuple[Policy, Policy]) -> None:
     runs = []

@@ -131,6 +131,52 @@ def test_client_abort_closes_the_generator() -> None:
     assert events == ["aborted inside"]
 
 
+@pytest.mark.parametrize("pieces", [0, 1, 2])
+def test_body_is_closed_once_and_inside_although_the_iterator_went_first(pieces: int) -> None:
+    """As mod_wsgi does."""
+    body = Body()
+    response = PersistMiddleware(ok(body))(environ(), start_response)
+    iterator = iter(response)
+    for _ in range(pieces):
+        next(iterator)
+    del iterator
+    gc.collect()
+    assert body.closed == 0
+    response.close()  # type: ignore[attr-defined]
+    assert body.closed == 1
+    assert body.inside[-1] is True
+
+
+def test_iterator_closes_the_response() -> None:
+    body = Body()
+    iterator: Any = iter(PersistMiddleware(ok(body))(environ(), start_response))
+    iterator.close()
+    assert body.closed == 1
+
+
+class Started:
+    """An application as a class, which is its own response and keeps start_response."""
+
+    def __init__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> None:
+        self.environ = environ.copy()
+        self.start_response = start_response
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.start_response("200 OK", [])
+        yield b"one"
+
+
+def test_response_that_nobody_closed_ends_without_the_garbage_collector() -> None:
+    given = environ(**{"wsgi.file_wrapper": FileWrapper})
+    gc.collect()
+    gc.disable()
+    try:
+        PersistMiddleware(Started)(given, start_response)
+        assert process_scope().owner is None
+    finally:
+        gc.enable()
+
+
 def test_response_that_nobody_closed(caplog: pytest.LogCaptureFixture) -> None:
     PersistMiddleware(ok([b"one"]))(environ(), start_response)
     gc.collect()

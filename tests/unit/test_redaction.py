@@ -166,6 +166,34 @@ def test_traceback_without_a_password_stays_an_exception(caplog: pytest.LogCaptu
     assert caplog.records[0].exc_info[1] is error
 
 
+def test_source_line_hides_no_exception(caplog: pytest.LogCaptureFixture) -> None:
+    def authenticate(password: str) -> None:
+        raise RuntimeError('no page of host "db.example"')
+
+    try:
+        authenticate(password="geheim")
+    except RuntimeError as error:
+        written = logged("answer", "answered 503", exc_info=error)
+    assert "geheim" not in written
+    assert 'no page of host "db.example"' in written
+    assert caplog.records[0].exc_info is not None
+
+
+@pytest.mark.parametrize("sign", ["", " does not appear to be an IP", "password=", "host "])
+def test_long_line_is_cut_before_it_is_searched(sign: str) -> None:
+    """A visitor chooses what it holds; the time for it must not grow with the square of its length."""
+    text = redacted(f"GET '/{chr(39) * 200_000}' {sign}{chr(34) * 200_000}{sign}")
+    assert len(text) in ((400_008,) if not sign else range(1, 1_100))
+
+
+def test_message_that_cannot_be_read_is_no_error() -> None:
+    class Broken:
+        def __str__(self) -> str:
+            raise ValueError("of no use")
+
+    assert logged("pin", "%s", Broken()) == "a message could not be read: ValueError\n"
+
+
 # ##### Errors #####
 
 

@@ -15,7 +15,10 @@ _send = CursorWrapper._execute  # type: ignore[attr-defined]  # missing from the
 
 class Replaying(CursorWrapper):
     """Called for every statement, so it does by itself what the stock class does in more calls: errors
-    are wrapped where there are any, and what is fetched does not pass through ``__getattr__()``."""
+    are wrapped where there are any, and what is fetched does not pass through ``__getattr__()``.
+
+    ``execute()`` and ``executemany()``, which tracing tools replace, are the stock ones.
+    """
 
     def _execute(self, sql: Any, params: Any, *ignored: Any) -> Any:
         db = self.db

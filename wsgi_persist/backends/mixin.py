@@ -50,13 +50,12 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
         else:
             self._adopt(pin, connection)
 
-    # Django calls these two before each cursor and each transaction. ensure_connection() stays the
-    # stock one: instrumentation puts another in its place on the base class.
+    # Django calls these two before each cursor and each transaction. Connecting stays behind the stock
+    # ensure_connection(): tools that forbid or trace it put another in its place on the base class.
     def close_if_health_check_failed(self) -> None:
-        if self._pin is not None:
-            return  # it was checked when the request came in
-        if self.connection is not None:
-            self._make_way_for_pin()
+        if self._pin is not None or self.connection is None:
+            return  # the pin was checked when the request came in
+        self._make_way_for_pin()
         super().close_if_health_check_failed()
 
     def get_autocommit(self) -> bool:
@@ -94,11 +93,11 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
     def _pin_in(self, scope: Scope) -> PinnedConnection | None:
         """The pin that this wrapper may lease, rid of a connection that was made for other settings."""
         pin = scope.pins.get(self.alias)
+        # Asked once for each connection: what leased it before may lease it again.
         if pin is None or pin.serial != self._introduced or not pin.serial:
             if not self._is_the_alias():
                 return None
             pin = scope.pin(self.alias, self.alias, self.persist_policy)
-        # else this very wrapper has leased it before
         if pin.state is State.LEASED:
             return None
         if pin.state is State.OPEN and not self._fits(pin.made_for):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from typing import TYPE_CHECKING, Any
 
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 else:
     Base = object
 
-_CONNECTS_WITH = ("NAME", "USER", "PASSWORD", "HOST", "PORT", "AUTOCOMMIT", "OPTIONS")
+_connects_with = operator.itemgetter("NAME", "USER", "PASSWORD", "HOST", "PORT", "AUTOCOMMIT", "OPTIONS")
 
 
 class _Outages(dict[str, Outage]):
@@ -59,13 +60,11 @@ class OpeningMixin(Base):
         return {**policy.connection_defaults(worker_name()), "connect_timeout": timeout}
 
     def _fits(self, made_for: Any) -> bool:
-        settings = self.settings_dict
-        return bool(made_for == (self.timezone_name, *map(settings.__getitem__, _CONNECTS_WITH)))
+        return bool(made_for == (self.timezone_name, _connects_with(self.settings_dict)))
 
     def _made_for(self) -> tuple[Any, ...]:
         """All that a connection is opened with; copied, as settings are changed in place for tests."""
-        settings = self.settings_dict
-        return (self.timezone_name, *(copy.copy(settings[key]) for key in _CONNECTS_WITH))
+        return self.timezone_name, tuple(map(copy.copy, _connects_with(self.settings_dict)))
 
     def _open(self, scope: Scope, pin: PinnedConnection) -> None:
         _outages[self.alias].connect(lambda: self._attempt(scope, pin), scope, self.persist_policy)
