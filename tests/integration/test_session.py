@@ -6,6 +6,7 @@ import importlib
 import io
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,6 +16,7 @@ from webtest import TestApp
 from tests.conftest import DRIVER, Server
 from tests.site.extra import extra_view
 from wsgi_persist import LeakedStateError, registry
+from wsgi_persist.drivers import driver_of
 
 sql_module = importlib.import_module(f"{DRIVER}.sql")
 
@@ -480,3 +482,29 @@ def test_reset_equals_discard_all(site: TestApp, server: Server) -> None:
     assert {k: v for k, v in by_us.items() if k not in without} == {
         k: v for k, v in by_postgres.items() if k not in without
     }
+
+
+ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "psycopg": {
+        "isolation_level": 2,
+        "read_only": True,
+        "deferrable": True,
+        "row_factory": object,
+        "cursor_factory": object,
+        "server_cursor_factory": object,
+        "prepare_threshold": 7,
+        "prepared_max": 7,
+    },
+    "psycopg2": {"isolation_level": 2, "readonly": True, "deferrable": True, "cursor_factory": object},
+}
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES[DRIVER])
+def test_every_attribute_of_the_driver_is_seen(server: Server, name: str) -> None:
+    """Also where they are read past the driver's own properties."""
+    with closing(server.connect()) as connection:
+        ask = driver_of(connection).attributes_asker(connection)
+        before = ask()
+        assert ask() == before
+        setattr(connection, name, ATTRIBUTES[DRIVER][name])
+        assert ask() != before
