@@ -11,7 +11,7 @@ from tests.bench.results import Results, read
 from tools.steps import say
 
 FIGURES = "results.json"
-TABLES, OVERVIEW, SCALING = "benchmark.rst", "overview.rst", "scaling.rst"
+TABLES, OVERVIEW, SHORT, SCALING = "benchmark.rst", "overview.rst", "readme.rst", "scaling.rst"
 
 
 def write(results: Results, folder: Path) -> None:
@@ -19,6 +19,7 @@ def write(results: Results, folder: Path) -> None:
     results.write(folder / FIGURES)
     (folder / TABLES).write_text(tables.report(results))
     (folder / OVERVIEW).write_text(tables.overview(results))
+    (folder / SHORT).write_text(tables.short(results))
     (folder / SCALING).write_text(scaling.report(results))
     try:
         drawn = charts.draw(results, folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from tests.bench.failures import LEFT
-from tests.bench.plan import PAGE_NAMES, TRANSPORT_NAMES
+from tests.bench.plan import DJANGO, TRANSPORT_NAMES
 from tests.bench.results import Counts, Failing, Growth, Outcome, Results
 from tests.bench.rst import Row, fields, section, table
 from tests.bench.statistics import figure
@@ -80,15 +80,26 @@ def targets(results: Results) -> str:
 
 def overview(results: Results) -> str:
     """A row for each rival, a column for each transport."""
-    columns = {
-        f"{PAGE_NAMES[page]}, {name}": outcome
-        for page, transport, name in [("three", *pair) for pair in TRANSPORT_NAMES.items()]
-        if (outcome := results.outcome(page, transport)) is not None
-    }
+    columns = _by_transport(results)
     keys = dict.fromkeys(key for outcome in columns.values() for key in outcome.contest.rivals)
     rows = [[name_of(key), *(_ratio(outcome, key) for outcome in columns.values())] for key in _ordered(keys)]
-    heads = [name.removeprefix(f"{PAGE_NAMES['three']}, ") for name in columns]
-    return table(["three SELECTs against", *heads], rows)
+    return table(["three SELECTs against", *columns], rows)
+
+
+def short(results: Results) -> str:
+    """Django's own ways and their medians, for the README."""
+    columns = _by_transport(results)
+    rows = [
+        [name_of(key), *(figure(outcome.pairs[key].ratio.median) for outcome in columns.values())]
+        for key in DJANGO
+        if all(key in outcome.pairs for outcome in columns.values())
+    ]
+    return table(["three SELECTs against", *columns], rows)
+
+
+def _by_transport(results: Results) -> dict[str, Outcome]:
+    found = {name: results.outcome("three", transport) for transport, name in TRANSPORT_NAMES.items()}
+    return {name: outcome for name, outcome in found.items() if outcome is not None}
 
 
 def contest(outcome: Outcome) -> list[str]:
@@ -99,8 +110,9 @@ def contest(outcome: Outcome) -> list[str]:
             rows.append([name_of(key), str(pairs.rate), str(pairs.ratio), str(pairs.errors)])
     trip = outcome.round_trip
     said = [f"A round trip through the proxy took {trip * 1000:.2f} ms."] if trip else []
-    rounds = f"{outcome.contest.rounds} rounds."
-    return [" ".join([rounds, *said]), table(["", "requests/s", RATIO, "errors"], rows)]
+    rounds, starts = f"{outcome.contest.rounds} rounds", outcome.contest.starts
+    told = f"{starts} starts of {rounds}, each of which makes one pair, of medians" if starts > 1 else rounds
+    return [" ".join([f"{told}.", *said]), table(["", "requests/s", RATIO, "errors"], rows)]
 
 
 def counts(results: Results) -> str:

@@ -192,7 +192,7 @@ def test_figures_are_read_as_they_were_written(results: Results, tmp_path: Path)
 def test_folder_of_a_run(results: Results, tmp_path: Path) -> None:
     report.write(results, tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert {"results.json", "benchmark.rst", "overview.rst", "scaling.rst"} <= names
+    assert {"results.json", "benchmark.rst", "overview.rst", "readme.rst", "scaling.rst"} <= names
     assert json.loads((tmp_path / "run" / "results.json").read_text())["plan"] == "full"
 
 
@@ -312,3 +312,8 @@ def test_start_of_the_sites_is_one_pair() -> None:
         whole.add_start(Outcome(CONTEST, {"kept": Pairs(list(ours), list(theirs), errors=1)}, errors=2))
     assert whole.pairs["kept"] == Pairs([100, 50], [100, 100], errors=2)
     assert whole.errors == 4
+
+
+def test_readme_has_the_figures_of_the_manual() -> None:
+    root = Path(__file__).parent.parent.parent
+    assert tables.short(read(root / "docs/figures/results.json")) in (root / "README.rst").read_text()
