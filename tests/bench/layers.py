@@ -17,6 +17,7 @@ from wsgi_persist.backends.mixin import PersistMixin
 from wsgi_persist.liveness import Watch
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.registry import process_scope
+from wsgi_persist.response import Response
 from wsgi_persist.scope import Scope
 from wsgi_persist.session import Session
 
@@ -33,10 +34,11 @@ class Layer(NamedTuple):
 LAYERS = (
     Layer(0, Scope, "enter", "the request comes in"),
     Layer(1, Watch, "poll", "one poll of the sockets"),
-    Layer(0, middleware, "Response", "the response that leaves once, made"),
+    Layer(0, middleware, "Answer", "start_response in between, which leaves once"),
+    Layer(0, middleware, "lend_file_wrapper", "the file wrapper, lent"),
+    Layer(0, Response, "__init__", "the response around it"),
     Layer(0, PersistMixin, "connect", "the wrapper adopts the pin"),
     Layer(1, PersistMixin, "_pin_in", "may it"),
-    Layer(2, PersistMixin, "_is_the_alias", "is it the alias's own wrapper"),
     Layer(2, PersistMixin, "_fits", "are the settings those of the pin"),
     Layer(1, Scope, "lease", "the lease"),
     Layer(1, PersistMixin, "_adopt", "the wrapper's attributes"),

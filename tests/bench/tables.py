@@ -60,7 +60,9 @@ COUNTED = (
 FAILING = (
     "Pages that read, on 2 workers: how many failed, of how many, and the slowest. The server was restarted "
     "twice; all sessions were terminated again and again for 3 s (both at 60 pages a second); the network "
-    "was silent twice for 10 s (at 2 a second, where 15 s without an answer count as failed)."
+    "was silent twice for 10 s (at 2 a second, where 15 s without an answer count as failed). "
+    "Some of the pages are in a transaction, of which only the first statement can be sent again: later ours "
+    "answers 503, unless replay_requests allows to run the whole request again, which was not set."
 )
 BOUNDARY = (
     "What PersistMiddleware adds to a WSGI application that does nothing, without a web server: "
