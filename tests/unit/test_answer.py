@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import weakref
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ import psycopg2
 import pytest
 from webtest import TestApp
 
+from tests.unit.memory import no_collector
 from wsgi_persist import PersistMiddleware, Policy
 from wsgi_persist.current import current
 from wsgi_persist.registry import process_scope
@@ -286,10 +286,11 @@ def test_page_of_an_error_is_not_appended_to_half_an_answer() -> None:
     response.close()
 
 
-def test_answer_keeps_no_frame_of_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Local:
-        pass
+class Local:
+    """A local variable of the application."""
 
+
+def test_answer_keeps_no_frame_of_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[weakref.ref[Local]] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -300,20 +301,13 @@ def test_answer_keeps_no_frame_of_the_application(monkeypatch: pytest.MonkeyPatc
 
     # pytest keeps what is logged
     monkeypatch.setattr(logging.getLogger("wsgi_persist.answer"), "disabled", True)
-    gc.collect()
-    gc.disable()
-    try:
+    with no_collector():
         response: Any = PersistMiddleware(app, policy=POLICY)({**ENVIRON}, lambda *given: len)
         response.close()
         assert seen[0]() is None
-    finally:
-        gc.enable()
 
 
 def test_first_run_leaves_no_frame_of_the_application() -> None:
-    class Local:
-        pass
-
     seen: list[weakref.ref[Local]] = []
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
@@ -325,14 +319,10 @@ def test_first_run_leaves_no_frame_of_the_application() -> None:
         start_response("200 OK", [])
         return [b"page"]
 
-    gc.collect()
-    gc.disable()
-    try:
+    with no_collector():
         response: Any = PersistMiddleware(app, policy=AGAIN)({**ENVIRON}, lambda *given: len)
         response.close()
         assert [local() for local in seen] == [None, None]
-    finally:
-        gc.enable()
 
 
 @pytest.mark.parametrize("policies", [(AGAIN, POLICY), (POLICY, AGAIN)])

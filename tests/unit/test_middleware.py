@@ -14,6 +14,7 @@ from wsgiref.validate import validator
 import pytest
 from webtest import TestApp
 
+from tests.unit.memory import no_collector
 from wsgi_persist import PersistMiddleware, Pin, Policy, ScopeError, scope
 from wsgi_persist.registry import process_scope, thread_scope
 
@@ -168,13 +169,9 @@ class Started:
 
 def test_response_that_nobody_closed_ends_without_the_garbage_collector() -> None:
     given = environ(**{"wsgi.file_wrapper": FileWrapper})
-    gc.collect()
-    gc.disable()
-    try:
+    with no_collector():
         PersistMiddleware(Started)(given, start_response)
         assert process_scope().owner is None
-    finally:
-        gc.enable()
 
 
 def test_response_that_nobody_closed(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,12 +23,12 @@ class RecoveryMixin(Base):
     _pin: PinnedConnection | None = None  # leased
 
     def make_cursor(self, cursor: Any) -> Replaying:
-        if self._pin is not None and not hasattr(cursor, "tells"):
+        if not hasattr(cursor, "tells"):
             self._watch(cursor)
         return Replaying(cursor, self)
 
     def make_debug_cursor(self, cursor: Any) -> ReplayingDebug:
-        if self._pin is not None and not hasattr(cursor, "tells"):
+        if not hasattr(cursor, "tells"):
             self._watch(cursor)
         return ReplayingDebug(cursor, self)
 

@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
-
-_NAMES = (
-    "in_atomic_block",
-    "savepoint_ids",
-    "atomic_blocks",
-    "commit_on_exit",
-    "needs_rollback",
-    "rollback_exc",
-    "closed_in_transaction",
-    "errors_occurred",
-    "run_on_commit",
-    "run_commit_hooks_on_set_autocommit_on",
-)
 
 
 def come_to_rest(wrapper: Any) -> None:
@@ -32,5 +20,9 @@ def come_to_rest(wrapper: Any) -> None:
     wrapper.run_commit_hooks_on_set_autocommit_on = False
 
 
+_names = SimpleNamespace()
+come_to_rest(_names)
+
+
 def state_of(wrapper: Any) -> dict[str, Any]:
-    return {name: getattr(wrapper, name) for name in _NAMES}
+    return {name: getattr(wrapper, name) for name in vars(_names)}

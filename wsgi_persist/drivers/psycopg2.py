@@ -14,7 +14,7 @@ from wsgi_persist.drivers.errors import FAREWELLS
 from wsgi_persist.drivers.waiting import deadline
 
 # What an application can change.
-look = operator.attrgetter("isolation_level", "readonly", "deferrable", "cursor_factory", "encoding")
+_LOOK = operator.attrgetter("isolation_level", "readonly", "deferrable", "cursor_factory", "encoding")
 
 
 class Psycopg2(Common):
@@ -71,7 +71,7 @@ class Psycopg2(Common):
         def ask() -> tuple[Any, ...]:
             entered = getattr(connection, "entered", False)
             registered = len(connection.string_types), len(connection.binary_types)
-            return look(connection), registered, entered
+            return _LOOK(connection), registered, entered
 
         return ask
 
