@@ -250,3 +250,24 @@ def test_close_old_connections_mid_request_notices_a_dead_backend(site: TestApp,
 
     with extra_view(view):
         assert site.get("/extra/").text == "True"
+
+
+def test_cursor_is_refused_where_a_loop_runs(site: TestApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    import asyncio
+
+    from django.core.exceptions import SynchronousOnlyOperation
+
+    from tests.site import views
+
+    async def asynchronous() -> int:
+        return views.backend()
+
+    def view(request: Any) -> Any:
+        leased = views.backend()
+        with pytest.raises(SynchronousOnlyOperation):
+            asyncio.run(asynchronous())
+        monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+        return views.HttpResponse(str(asyncio.run(asynchronous()) == leased))
+
+    with extra_view(view):
+        assert site.get("/extra/").text == "True"

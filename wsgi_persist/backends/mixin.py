@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from _thread import get_ident
+from asyncio import _get_running_loop
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -62,6 +63,10 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
         if self._pin is None and self.connection is not None:
             self._make_way_for_pin()
         return bool(super().get_autocommit())
+
+    def cursor(self) -> Any:
+        # The stock method asks for a running loop in a way that raises where there is none.
+        return self._cursor() if _get_running_loop() is None else super().cursor()
 
     def _cursor(self, name: str | None = None) -> Any:
         if self._pin is None or self.connection is None:
