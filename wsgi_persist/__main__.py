@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines = refused.lines
     except OSError as error:
         lines = [_told(error)]
+        if error.filename is None:
+            _drop_output()
     else:
         return 0
     for line in lines:
@@ -34,6 +37,12 @@ def _told(error: OSError) -> str:
     """A folder that may not even be looked into, a full disk."""
     mend = ": run this as root or as the owner of the site" if isinstance(error, PermissionError) else ""
     return f"{error.filename or 'the standard output'}: {error.strerror}{mend}"
+
+
+def _drop_output() -> None:
+    """What could not be written would be tried again at the end, which then has a status of its own."""
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -88,7 +88,18 @@ def absolute(path: Path) -> Path:
             found /= part
         else:
             found = (found.resolve() if found.is_symlink() else found).parent
+    _require_sight(found)
     return found
+
+
+def _require_sight(path: Path) -> None:
+    """From Python 3.14 on, ``Path.exists()`` hides that one may not look."""
+    try:
+        path.stat()
+    except PermissionError:
+        raise
+    except OSError:
+        pass  # it does not exist, which is for others to say
 
 
 def user(text: str) -> pwd.struct_passwd:
