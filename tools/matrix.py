@@ -31,6 +31,7 @@ SLICE = (
     "tests/integration/test_request.py",
     "tests/integration/test_session.py",
     "tests/integration/test_reads.py",
+    "tests/integration/test_upkeep.py",
 )
 # What pip and the builds that it starts say of what is missing, and what that is.
 ABSENT = {
