@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from webtest import TestApp
 
-from tests.conftest import Server
+from tests.conftest import Server, eventually
 from tests.site import views
 from tests.site.extra import extra_view
 
@@ -67,7 +67,7 @@ def test_request_that_is_not_wrapped_ends_as_stock(site: TestApp, served: list[b
         assert TestApp(get_wsgi_application()).get("/pid/")
         assert connection.connection is None
     assert len(served) >= 6
-    assert server.backends() == kept
+    assert eventually(server.backends, kept)
 
 
 def test_connection_that_is_no_pins_is_closed_at_the_end_of_the_request(
