@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from wsgi_persist.command import apache
 from wsgi_persist.command.refusal import Parser, Refused
@@ -41,7 +42,8 @@ def _told(error: OSError) -> str:
 
 def _drop_output() -> None:
     """What could not be written would be tried again at the end, which then has a status of its own."""
-    with open(os.devnull, "wb") as nothing:
+    # No file stands behind it where main() is called by another program.
+    with suppress(OSError), open(os.devnull, "wb") as nothing:
         os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from wsgi_persist.boundary import Boundary, ClosingFile, name_of
+from wsgi_persist.boundary import Boundary, name_of
 from wsgi_persist.drivers.errors import comes_from_loss
 from wsgi_persist.trouble import Trouble
 
@@ -31,22 +31,17 @@ def may_run_twice(environ: Mapping[str, Any]) -> bool:
 
 
 class Answer(Boundary):
-    """Stands between the application's calls and the server: ``start_response``, ``wsgi.file_wrapper``.
+    """Stands between the application's ``start_response`` and the server's.
 
-    :ivar lent: the server's ``wsgi.file_wrapper``.
-    :ivar file: what the application had wrapped by it.
     :ivar begun: whether the server has a part of it already.
     :ivar trouble: why a 503 replaces what the application answered, if it does.
     :ivar may_repeat: whether the whole request may be run again instead.
     """
 
-    lent: Callable[..., Any] | None = None
-    file: ClosingFile | None = None
     begun = False
     trouble: Trouble | None = None
     _wrote = False
     _error: BaseException | None = None
-    _wrapped: Any = None
 
     def __init__(self, start: StartResponse, environ: Mapping[str, Any]) -> None:
         self._start = start
@@ -61,25 +56,6 @@ class Answer(Boundary):
             return self._start(status, headers)
         return self._start(status, headers, exc_info)
 
-    def wrap_file(self, file: Any, *block_size: int) -> Any:
-        """Stands in for the server's ``wsgi.file_wrapper`` while the application runs.
-
-        The server sends a file by its own fast way only if it gets back the very object that its own
-        wrapper made. So that object is passed on as it is, and the file in it ends the request.
-        """
-        assert self.lent is not None
-        self.file = ClosingFile(file)
-        self._wrapped = self.lent(self.file, *block_size)
-        return self._wrapped
-
-    def ends_with(self, result: Any) -> bool:
-        """Whether the response is the server's own, of a file that now ends the request."""
-        file, wrapped, self.file, self._wrapped = self.file, self._wrapped, None, None
-        if file is None or wrapped is not result:
-            return False
-        file.boundary = self
-        return True
-
     def replaces(self, error: Exception) -> bool:
         """Whether a 503 is the answer to this exception of the application."""
         if not (comes_from_loss(error) and self._is_ours()):
@@ -87,10 +63,10 @@ class Answer(Boundary):
         self._error = error
         return True
 
-    def give_up(self, result: Any) -> None:
+    def give_up(self, response: Any) -> None:
         """Nothing was sent, and the request is run again: let go of all that it left."""
         self._error = None
-        self.leave_after(result)
+        self.leave_after(response)
 
     @property
     def may_repeat(self) -> bool:

@@ -14,7 +14,7 @@ from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
 from wsgi_persist.redaction import redacted
 from wsgi_persist.registry import process_scope, thread_scope
-from wsgi_persist.response import Replacement, Response, SizedResponse
+from wsgi_persist.response import Replacement, Response, SizedResponse, lend_file_wrapper
 from wsgi_persist.scope import Scope
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class PersistMiddleware:
     ) -> Iterable[bytes] | None:
         """The response, or None where nothing was sent and the request may be run again."""
         answer = Answer(start_response, environ)
-        self._scope_of(environ["wsgi.multithread"]).enter(environ, answer)
+        self._scope_of(environ).enter(environ, answer)
         try:
             response: Iterable[bytes] = self._respond(environ, answer)
             if answer.trouble is None:
@@ -70,24 +70,24 @@ class PersistMiddleware:
 
     def _respond(self, environ: WSGIEnvironment, answer: Answer) -> Any:
         """What the application returned, as the server gets it unless a 503 takes its place."""
-        lent = answer.lent = environ.get("wsgi.file_wrapper")
-        if lent is not None:
-            environ["wsgi.file_wrapper"] = answer.wrap_file
+        files = lend_file_wrapper(environ)
         try:
             result = self._app(environ, answer.start)
         except Exception as error:
             if not answer.replaces(error):
                 raise
             return None
-        finally:
-            if lent is not None:
-                # Servers test a response against their own class.
-                environ["wsgi.file_wrapper"] = lent
-        if answer.trouble is not None or (answer.file is not None and answer.ends_with(result)):
+        if files is not None:
+            # Servers test a response against their own class.
+            environ["wsgi.file_wrapper"] = files.lent
+            if files.response is not None and files.response is result:
+                return files.ending(answer)
+        if answer.trouble is not None:
             return result
-        return SizedResponse(result, answer) if hasattr(result, "__len__") else Response(result, answer)
+        return (SizedResponse if hasattr(result, "__len__") else Response)(result, answer)
 
-    def _scope_of(self, multithread: bool) -> Scope:
+    def _scope_of(self, environ: WSGIEnvironment) -> Scope:
+        multithread = environ["wsgi.multithread"]
         if self._scope == "thread" or (multithread and self._scope == "auto"):
             return thread_scope()
         if multithread:

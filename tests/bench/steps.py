@@ -80,7 +80,7 @@ def _boundary(measure: Measure) -> Iterator[Step]:
         for _ in bare(given, start_response):
             pass
 
-    yield Step(BOUNDARY, "choosing the scope", measure(lambda: middleware._scope_of(False)))
+    yield Step(BOUNDARY, "choosing the scope", measure(lambda: middleware._scope_of(given)))
     yield Step(BOUNDARY, "the lock, taken and released", measure(locked))
     yield Step(BOUNDARY, "one poll of the sockets", measure(lambda: scope._watch.poll(0)))
     yield Step(BOUNDARY, "one reading of the clock", measure(time.monotonic))

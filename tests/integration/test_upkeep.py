@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +24,7 @@ def served(site: TestApp, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool
 
     watched = request_started.disconnect(dispatch_uid="wsgi_persist")  # by a test of replay_requests
     site.get("/pid/")
-    monkeypatch.setattr(upkeep._thread, "untidy", False)
+    monkeypatch.setattr(upkeep._thread, "strays", False)
     searches: list[bool] = []
     stock = type(connections).all
 
@@ -42,13 +43,18 @@ def _as_django_has_it() -> None:
     from django import db
     from django.core.signals import request_finished, request_started
 
-    for signal, receiver in (
-        (request_started, db.reset_queries),
-        (request_started, db.close_old_connections),
-        (request_finished, db.close_old_connections),
+    for signal, receivers in (
+        (request_started, [db.reset_queries, db.close_old_connections]),
+        (request_finished, [db.close_old_connections]),
     ):
-        signal.disconnect(receiver)
-        signal.connect(receiver)
+        others = signal.receivers[:]
+        for receiver in receivers:
+            if signal.disconnect(receiver):
+                others = signal.receivers[:]
+        signal.receivers.clear()
+        for receiver in receivers:
+            signal.connect(receiver)
+        signal.receivers.extend(others)
 
 
 def test_thread_with_nothing_but_pins_is_not_searched(site: TestApp, served: list[bool]) -> None:
@@ -96,6 +102,186 @@ def test_connection_that_is_no_pins_is_closed_at_the_end_of_the_request(
     served.clear()
     site.get("/plain/")
     assert served == [], "nothing is left"
+
+
+BOTH = pytest.mark.parametrize("ours", [False, True], ids=["stock", "ours"])
+
+
+def have(ours: bool) -> None:
+    """Django's receivers, or those that stand in for them."""
+    from wsgi_persist.backends import upkeep
+
+    _as_django_has_it()
+    if ours:
+        upkeep.take_over()
+
+
+@BOTH
+def test_worker_recovers_from_a_loss_with_autocommit_off(
+    ours: bool, site: TestApp, served: list[bool], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import connections
+
+    have(ours)
+    connection = connections["default"]
+
+    def cannot(*args: Any) -> Any:
+        raise ValueError("cannot connect")
+
+    def view(request: Any) -> Any:
+        pid = views.backend()
+        connection.set_autocommit(False)
+        server.terminate(pid)
+        with monkeypatch.context() as patch, pytest.raises(ValueError, match="cannot connect"):
+            patch.setattr(type(connection), "get_new_connection", cannot)
+            views.backend()
+        return views.HttpResponse("handled")
+
+    with extra_view(view):
+        site.get("/extra/", status="*")
+    site.get("/pid/", status="*")
+    assert site.get("/pid/").status_int == 200
+
+
+@BOTH
+def test_backend_that_is_added_later(
+    ours: bool, site: TestApp, served: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import connections
+
+    have(ours)
+    given = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "OPTIONS": {}}
+    monkeypatch.setitem(connections.settings, "late", {**connections.settings["default"], **given})
+    with extra_view(lambda request: views.HttpResponse(views.scalar("SELECT 'here'", using="late"))):
+        assert site.get("/extra/").text == "here"
+    assert site.get("/plain/").text == "no query"
+    connections["late"].connection.close()
+    del connections["late"]
+
+
+@BOTH
+def test_connection_of_an_alias_whose_announcement_fails_is_closed(
+    ours: bool, site: TestApp, served: list[bool]
+) -> None:
+    from django.db import connections
+    from django.db.backends.signals import connection_created
+
+    from wsgi_persist.backends import upkeep
+
+    have(ours)
+
+    def failing(**kwargs: Any) -> None:
+        raise ValueError("not announced")
+
+    connection_created.disconnect(upkeep._opened)
+    connection_created.connect(failing)
+    connection_created.connect(upkeep._opened)
+    try:
+        with pytest.raises(ValueError, match="not announced"):
+            connections["second"].ensure_connection()
+    finally:
+        connection_created.disconnect(failing)
+    assert connections["second"].connection is not None
+    site.get("/plain/")
+    assert connections["second"].connection is None
+
+
+@BOTH
+def test_shared_wrapper_of_another_thread_is_closed_when_it_is_used(
+    ours: bool, site: TestApp, served: list[bool]
+) -> None:
+    """As a live server's, which serves requests on the connection of its test."""
+    from django.db import connections
+
+    have(ours)
+    made: list[Any] = []
+
+    def opens() -> None:
+        made.append(connections["second"])
+        made[0].inc_thread_sharing()
+        made[0].ensure_connection()
+
+    thread = threading.Thread(target=opens)
+    thread.start()
+    thread.join()
+    connections["second"] = wrapper = made[0]
+
+    def view(request: Any) -> Any:
+        found = views.backend("second")
+        wrapper.close_at = 0
+        return views.HttpResponse(str(found))
+
+    wrapper.close_at = None
+    with extra_view(view):
+        assert site.get("/extra/")
+    try:
+        assert wrapper.connection is None
+    finally:
+        wrapper.close()
+        del connections["second"]
+
+
+@BOTH
+def test_receiver_of_the_site_finds_a_connection_that_was_looked_at(
+    ours: bool, site: TestApp, served: list[bool], server: Server
+) -> None:
+    """Django's receivers come first, and so do those in their place."""
+    from django.core.signals import request_started
+    from django.core.wsgi import get_wsgi_application
+    from django.db import OperationalError, connection
+
+    _as_django_has_it()
+
+    def asks(**kwargs: Any) -> None:
+        views.backend()
+
+    request_started.connect(asks)
+    try:
+        if ours:
+            have(ours)
+        lost = views.backend()
+        connection.close_at = None
+        server.terminate(lost)
+        with pytest.raises(OperationalError):
+            views.backend()
+        assert TestApp(get_wsgi_application()).get("/plain/").text == "no query"
+    finally:
+        request_started.disconnect(asks)
+        connection.close()
+
+
+def test_taking_over_again_leaves_the_receivers_alone(site: TestApp, served: list[bool]) -> None:
+    """Connecting one keeps something for ever, and whoever disconnects one leaves a moment without."""
+    from django.core.signals import request_finished, request_started
+
+    before = list(request_started.receivers), list(request_finished.receivers)
+    have(True)
+    site.get("/close/")
+    assert [entry[0] for entry in request_started.receivers] == [entry[0] for entry in before[0]]
+    again = list(request_started.receivers), list(request_finished.receivers)
+    site.get("/close/")
+    assert (request_started.receivers, request_finished.receivers) == again
+
+
+@BOTH
+def test_log_of_transactions_begins_anew_with_each_request(
+    ours: bool, site: TestApp, served: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import connections, transaction
+
+    have(ours)
+    connection = connections["default"]
+    monkeypatch.setattr(connection, "force_debug_cursor", True)
+
+    def view(request: Any) -> Any:
+        with transaction.atomic():
+            pass
+        return views.HttpResponse("no statement")
+
+    with extra_view(view):
+        lengths = {site.get("/extra/") and len(connection.queries_log) for _ in range(3)}
+    assert lengths == {2}
+    connection.queries_log.clear()
 
 
 def test_log_of_queries_begins_anew_with_each_request(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from _thread import get_ident
-from asyncio import _get_running_loop
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,7 @@ from wsgi_persist.backends.opening import OpeningMixin
 from wsgi_persist.backends.options import policy_of
 from wsgi_persist.backends.recovery import RecoveryMixin
 from wsgi_persist.backends.transaction import come_to_rest
+from wsgi_persist.backends.upkeep import leave_to_django, meet
 from wsgi_persist.current import current
 from wsgi_persist.drivers import IDLE, driver_of
 from wsgi_persist.pin import PinnedConnection
@@ -43,6 +43,7 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
         scope = current()
         pin = self._pin_in(scope) if scope is not None else None
         if scope is None or pin is None:
+            leave_to_django()
             super().connect()
             return
         connection = scope.lease(pin, self)
@@ -63,10 +64,6 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
         if self._pin is None and self.connection is not None:
             self._make_way_for_pin()
         return bool(super().get_autocommit())
-
-    def cursor(self) -> Any:
-        # The stock method asks for a running loop in a way that raises where there is none.
-        return self._cursor() if _get_running_loop() is None else super().cursor()
 
     def _cursor(self, name: str | None = None) -> Any:
         if self._pin is None or self.connection is None:
@@ -125,6 +122,7 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
         self.close_at = None
         if self._introduced != pin.serial:
             self._introduced = pin.serial
+            meet(self)
             level = self.settings_dict["OPTIONS"].get("isolation_level")
             self.isolation_level = IsolationLevel(level or IsolationLevel.READ_COMMITTED)
             connection_created.send(sender=self.__class__, connection=self)
@@ -142,7 +140,9 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
             self._said_that_it_stays = busy
             what = "stays: it is in a transaction or shared" if busy else "was closed"
             logger.info("alias %r: its connection from before %s %s", self.alias, scope, what)
-        if not busy:
+        if busy:
+            leave_to_django()
+        else:
             with self._sparing_pin():
                 self.close()
 

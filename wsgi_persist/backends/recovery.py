@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from wsgi_persist.backends.cursors import Replaying, ReplayingDebug
 from wsgi_persist.backends.transaction import state_of
-from wsgi_persist.backends.upkeep import leave_to_django
 from wsgi_persist.current import current
 from wsgi_persist.pin import PinnedConnection
 from wsgi_persist.replay import Sent, recovers, survives_commit, was_replaced
@@ -29,7 +28,6 @@ class RecoveryMixin(Base):
         return Replaying(cursor, self)
 
     def make_debug_cursor(self, cursor: Any) -> ReplayingDebug:
-        leave_to_django()  # it will log
         if not hasattr(cursor, "tells"):
             self._watch(cursor)
         return ReplayingDebug(cursor, self)
