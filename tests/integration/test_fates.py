@@ -287,6 +287,7 @@ def test_transaction_by_hand_does_not_go_on_after_an_outage(
 
     visit(work)
     assert notes() == []
+    visit(lambda: query("SELECT 1"))
 
 
 def refuse(*args: Any) -> None:
