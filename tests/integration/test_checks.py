@@ -11,6 +11,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import django
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -23,6 +24,7 @@ from wsgi_persist.backends.options import policy_of
 
 # A model without a db_table makes Django load the ENGINE of the default alias, before any check.
 WITH_MODELS = {"INSTALLED_APPS": ["django.contrib.auth", "django.contrib.contenttypes"]}
+WITHOUT_MODELS = {"INSTALLED_APPS": ["wsgi_persist.backends"]}
 
 
 class Message(NamedTuple):
@@ -135,7 +137,7 @@ ANOTHER = "DATABASES['another']"
 def test_wrong_settings_are_told_and_the_hint_mends_them(
     id: str, another: dict[str, Any], environment: dict[str, str], text: str, site: Site
 ) -> None:
-    (found,) = site.check("--deploy", aliases={"another": another}, **environment)
+    (found,) = site.check("--deploy", aliases={"another": another}, settings=WITHOUT_MODELS, **environment)
     assert found.id == f"wsgi_persist.{id}"
     assert found.text.startswith(ANOTHER)
     assert text in found.text
@@ -144,9 +146,31 @@ def test_wrong_settings_are_told_and_the_hint_mends_them(
     assert site.check("--deploy", aliases={"another": another}, **environment) == []
 
 
+@pytest.mark.parametrize("alias", ["default", "another"])
+def test_wrong_settings_of_a_site_with_models_are_told_or_refused(alias: str, site: Site) -> None:
+    """Django's checks make the wrappers of the aliases that its models need, which refuse them."""
+    wrong = options(max_age=-1)
+    given: dict[str, Any] = {"database": wrong} if alias == "default" else {"aliases": {"another": wrong}}
+    try:
+        (found,) = site.check("--deploy", **given)
+    except AssertionError as stopped:
+        assert alias == "default" or django.VERSION >= (6, 1)
+        told = str(stopped)
+        assert "ImproperlyConfigured" in told
+    else:
+        told = found.text
+    assert f"DATABASES[{alias!r}]['OPTIONS']['persist']: max_age=-1 is not allowed" in told
+
+
+@pytest.mark.parametrize("arguments", [["--deploy"], [], ["--database", "another"]])
+def test_settings_are_told_once_whatever_is_asked(arguments: list[str], site: Site) -> None:
+    found = site.check(*arguments or ["--verbosity=1"], aliases={"another": {"CONN_HEALTH_CHECKS": True}})
+    assert [each.id for each in found] == ["wsgi_persist.W004"]
+
+
 def test_each_wrong_option_has_its_message(site: Site) -> None:
     another = options(max_age=-1, scope="worker", nonsense=1, idle_check=5)
-    found = site.check("--deploy", aliases={"another": another})
+    found = site.check("--deploy", aliases={"another": another}, settings=WITHOUT_MODELS)
     assert {each.id for each in found} == {"wsgi_persist.E001"}
     assert sorted(each.hint for each in found) == [
         f"{ANOTHER}['OPTIONS']['persist']['max_age'] = 3600.0",
@@ -311,7 +335,8 @@ def test_password_in_the_words_of_others(site: Site) -> None:
     (found,) = site.check("--deploy", settings={**WITH_MODELS, "WSGI_APPLICATION": "broken.application"})
     assert found.id == "wsgi_persist.W001"
     assert "cannot be imported: postgresql://shop:***@db/shop" in found.text
-    (found,) = site.check("--deploy", aliases={"another": {"OPTIONS": {"persist": "password=geheim"}}})
+    wrong = {"another": {"OPTIONS": {"persist": "password=geheim"}}}
+    (found,) = site.check("--deploy", aliases=wrong, settings=WITHOUT_MODELS)
     assert found.id == "wsgi_persist.E001"
     assert "password=*** is not allowed: give a dictionary" in found.text
 

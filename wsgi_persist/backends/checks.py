@@ -1,8 +1,9 @@
 """System checks that read the settings alone.
 
 Django runs what is registered before it begins, and so before it loads the ENGINE of an alias that no
-model needed; but it loads that of each ``--database``, and asks its ``validation``. So an alias is
-checked by the one that has it: :mod:`wsgi_persist.backends.validation` if it is named, else from here.
+model needed; but it loads that of each ``--database``, and asks its ``validation``. So
+:mod:`wsgi_persist.backends.validation` tells of an alias's settings where nobody else does. In which order
+Django asks the two is chance, and from 6.1 on it no longer says which aliases were named.
 """
 
 from __future__ import annotations
@@ -34,8 +35,23 @@ def register() -> None:
 def check_aliases(
     app_configs: Sequence[Any] | None = None, databases: Iterable[str] | None = None, **kwargs: Any
 ) -> list[checks.CheckMessage]:
-    named = set(databases or ())
-    return [message for alias in ours() if alias.name not in named for message in of_alias(alias)]
+    global _runs
+    _runs = True
+    told = _told.copy()
+    _told.clear()
+    return [message for alias in ours() if alias.name not in told for message in of_alias(alias)]
+
+
+_told: set[str] = set()  # aliases of which their validation told in this run
+_runs = False  # check_aliases() does in this process
+
+
+def of_alias_alone(alias: Alias) -> list[checks.CheckMessage]:
+    """For its validation: nothing where :func:`check_aliases` tells it."""
+    if _runs:
+        return []
+    _told.add(alias.name)
+    return of_alias(alias)
 
 
 def of_alias(alias: Alias) -> list[checks.CheckMessage]:

@@ -16,7 +16,7 @@ from django.db.backends.base.validation import BaseDatabaseValidation
 
 from wsgi_persist.backends import workers
 from wsgi_persist.backends.aliases import Alias, ours
-from wsgi_persist.backends.checks import of_alias
+from wsgi_persist.backends.checks import of_alias_alone
 from wsgi_persist.backends.messages import without_passwords
 
 _LIMITS = """
@@ -57,7 +57,7 @@ class PersistValidation(BaseDatabaseValidation):
         alias = next((each for each in ours() if each.name == self.connection.alias), None)
         if alias is None:
             return found
-        found += of_alias(alias)
+        found += of_alias_alone(alias)
         try:
             answer = _ask(self.connection)
             return [*found, *self._pooler(alias, answer), *_connections(alias, answer)]
