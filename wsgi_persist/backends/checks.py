@@ -8,7 +8,7 @@ Django asks the two is chance, and from 6.1 on it no longer says which aliases w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -32,9 +32,7 @@ def register() -> None:
 
 
 @without_passwords
-def check_aliases(
-    app_configs: Sequence[Any] | None = None, databases: Iterable[str] | None = None, **kwargs: Any
-) -> list[checks.CheckMessage]:
+def check_aliases(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
     global _runs
     _runs = True
     told = _told.copy()
