@@ -162,9 +162,9 @@ def test_wrong_settings_of_a_site_with_models_are_told_or_refused(alias: str, si
     assert f"DATABASES[{alias!r}]['OPTIONS']['persist']: max_age=-1 is not allowed" in told
 
 
-@pytest.mark.parametrize("arguments", [["--deploy"], [], ["--database", "another"]])
+@pytest.mark.parametrize("arguments", [["--deploy"], ["--verbosity=1"], ["--database", "another"]])
 def test_settings_are_told_once_whatever_is_asked(arguments: list[str], site: Site) -> None:
-    found = site.check(*arguments or ["--verbosity=1"], aliases={"another": {"CONN_HEALTH_CHECKS": True}})
+    found = site.check(*arguments, aliases={"another": {"CONN_HEALTH_CHECKS": True}})
     assert [each.id for each in found] == ["wsgi_persist.W004"]
 
 

@@ -47,10 +47,9 @@ def _as_django_has_it() -> None:
         (request_started, [db.reset_queries, db.close_old_connections]),
         (request_finished, [db.close_old_connections]),
     ):
-        others = signal.receivers[:]
         for receiver in receivers:
-            if signal.disconnect(receiver):
-                others = signal.receivers[:]
+            signal.disconnect(receiver)
+        others = signal.receivers[:]
         signal.receivers.clear()
         for receiver in receivers:
             signal.connect(receiver)
