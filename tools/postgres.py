@@ -158,6 +158,12 @@ class Cluster:
         with (self.data / "pg_hba.conf").open("a") as rules:
             rules.write(f"host all all {network} trust\n")
 
+    def demand_password(self, network: str) -> None:
+        """Let nobody in from this network without one (SCRAM-SHA-256); before the start."""
+        path = self.data / "pg_hba.conf"
+        # The first rule that fits counts.
+        path.write_text(f"host all all {network} scram-sha-256\n{path.read_text()}")
+
     def start(self, timeout: float = 30.0) -> Cluster:
         options = [
             *self.settings,

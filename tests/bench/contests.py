@@ -51,9 +51,9 @@ class Runner:
         ]
         address = self._stage.address(first.transport)
         self._progress.say(f"{len(present) + 1} sites, {first.transport}, {first.workers} workers each")
-        with self._stage.sites(
-            [OURS, *present], address, first.driver, first.workers, first.aliases
-        ) as sites:
+        variants = [OURS, *present]
+        self._draw.shuffle(variants)
+        with self._stage.sites(variants, address, first.driver, first.workers, first.aliases) as sites:
             self._progress.done(STARTING * len(sites))
             for contest in contests:
                 yield self._contest(contest, sites)

@@ -14,7 +14,7 @@ from tests.bench.burst import Driver
 from tests.bench.plan import PAGES
 from tests.bench.processes import memory, system_calls, wait_until_idle
 from tests.bench.results import Counts
-from tests.bench.stage import Address, Stage
+from tests.bench.stage import Stage
 from tests.bench.turns import Turns
 from tests.bench.variants import Variant
 from tests.conftest import Server
@@ -42,7 +42,7 @@ class Counter:
         server = Server(self._stage.cluster, importlib.import_module(driver))
         try:
             with Turns(("127.0.0.1", self._stage.cluster.port)) as turns, public_project() as project:
-                address = Address("127.0.0.1", turns.port, {"sslmode": "disable"})
+                address = self._stage.network_address(turns.port)
                 firsts = []
                 for number in range(self._starts):
                     with self._stage.site(variant, address, driver, 1, 1, project) as apache:

@@ -24,7 +24,7 @@ from tests.served import public_project
 from tests.site.fault_views import LEDGER
 from tools.apache import Apache, public_folder
 from tools.httpd import ApacheError
-from tools.postgres import Cluster, has_tls
+from tools.postgres import SUPERUSER, Cluster, has_tls
 
 # As the site's own time zone, or stock Django would pay a statement for each connection.
 SETTINGS = ("timezone=UTC", "max_connections=300")
@@ -35,14 +35,23 @@ TABLES = (
 )
 ROUND_TRIP = 0.001
 WARM = "/bench/warm/"
+TRANSPORTS = ("socket", "tcp", "tls", "far")
+# Over a network the server wants a password, by SCRAM-SHA-256, as PostgreSQL does by default; through its
+# Unix socket it trusts whom the system knows.
+PASSWORD = "of the bench"
 # Of a variant, and not of this program.
 FAILURES = (RuntimeError, ApacheError, OSError)
 
 
 class Address(NamedTuple):
+    """:ivar options: entries of ``OPTIONS``.
+    :ivar login: further entries of ``DATABASES``.
+    """
+
     host: str
     port: int
     options: Mapping[str, Any] = {}
+    login: Mapping[str, Any] = {}
 
 
 @contextmanager
@@ -112,6 +121,10 @@ class Stage:
             self._addresses[transport] = getattr(self, f"_{transport}")()
         return self._addresses[transport]
 
+    @staticmethod
+    def network_address(port: int, sslmode: str = "disable") -> Address:
+        return Address("127.0.0.1", port, {"sslmode": sslmode}, {"PASSWORD": PASSWORD})
+
     @contextmanager
     def sites(
         self, variants: Iterable[Variant], address: Address, driver: str, workers: int, aliases: int = 1
@@ -143,7 +156,7 @@ class Stage:
             stack.callback(shutil.rmtree, root, ignore_errors=True)
             environ = site_environment(
                 self.cluster,
-                **variant.given(address.options).environment,
+                **variant.given(address.options, **address.login).environment,
                 SITE_DRIVER=driver,
                 SITE_HOST=address.host,
                 SITE_PORT=str(address.port),
@@ -157,15 +170,18 @@ class Stage:
     def _pooled(self, address: Address) -> Iterator[Address]:
         """PgBouncer stands beside the workers, whatever is between it and the server."""
         tls = address.options.get("sslmode", "disable")
-        with PgBouncer(self.cluster, "transaction", address[:2], tls) as pooler:
+        password = address.login.get("PASSWORD", "")
+        with PgBouncer(self.cluster, "transaction", address[:2], tls, password=password) as pooler:
             yield Address(str(pooler.folder), pooler.port)
 
     def _start(self) -> None:
         certificate, key = self._certificate
         if self.has_tls:
             self.cluster.settings += ["ssl=on", f"ssl_cert_file={certificate}", f"ssl_key_file={key}"]
-        self.cluster.create().start()
+        self.cluster.create().demand_password("127.0.0.1/32")
+        self.cluster.start()
         self._stack.callback(self.cluster.destroy)
+        query(self.cluster, f"ALTER ROLE {SUPERUSER} PASSWORD '{PASSWORD}'")
         query(self.cluster, "CREATE DATABASE site")
         for sql in TABLES:
             query(self.cluster, sql, "site")
@@ -174,16 +190,16 @@ class Stage:
         return Address(str(self.cluster.socket_dir), self.cluster.port)
 
     def _tcp(self) -> Address:
-        return Address("127.0.0.1", self.cluster.port, {"sslmode": "disable"})
+        return self.network_address(self.cluster.port)
 
     def _tls(self) -> Address:
         port = self.cluster.port if self.has_tls else self._encrypting()
-        return Address("127.0.0.1", port, {"sslmode": "require"})
+        return self.network_address(port, "require")
 
     def _far(self) -> Address:
         server = ("127.0.0.1", self.cluster.port)
         self.proxy = self._stack.enter_context(RemoteProxy(server, delay=ROUND_TRIP / 2))
-        return Address("127.0.0.1", self.proxy.port, {"sslmode": "disable"})
+        return self.network_address(self.proxy.port)
 
     def _encrypting(self) -> int:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -15,7 +15,7 @@ from tools.postgres import SUPERUSER, Cluster, free_port, switch_user, unprivile
 
 CONFIG = """\
 [databases]
-* = host={host} port={server} user={user}
+* = host={host} port={server} user={user}{password}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
@@ -36,6 +36,7 @@ class PgBouncer:
     :param mode: ``"session"`` or ``"transaction"``.
     :param upstream: host and port of the server; its Unix socket if not given.
     :param tls: ``sslmode`` towards the server.
+    :param password: for the server.
     :param settings: further ones of its own; of two that differ the last counts.
     :raises Unavailable: where PgBouncer is not installed.
     """
@@ -47,12 +48,14 @@ class PgBouncer:
         upstream: tuple[str, int] | None = None,
         tls: str = "disable",
         settings: Mapping[str, object] | None = None,
+        password: str = "",
     ) -> None:
         program = shutil.which("pgbouncer", path=SEARCH)
         if program is None:
             raise Unavailable("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
         self.cluster = cluster
         self._tls = tls
+        self._password = password
         self._settings = settings or {}
         self._upstream = upstream or (str(cluster.socket_dir), cluster.port)
         self.port = free_port()
@@ -119,6 +122,7 @@ class PgBouncer:
                 port=self.port,
                 users=users,
                 user=SUPERUSER,
+                password=f" password='{self._password}'" if self._password else "",
                 mode=mode,
                 tls=self._tls,
             )
