@@ -40,7 +40,7 @@ docs:  ## the manual as HTML
 	@python=$$($(ENVIRONMENT) docs) && built=$$($(ENVIRONMENT) --where)/docs && \
 	"$$python" -m sphinx -q -W --keep-going -b html docs "$$built" && echo "--> $$built/index.html"
 
-bench:  ## compare with what one would pick instead, half an hour (QUICK=1: 3 minutes; BENCH=--help)
+bench:  ## compare with what one would pick instead, 40 minutes (QUICK=1: 3; BENCH=--help)
 	@python=$$($(ENVIRONMENT) test bench apache) && export PYTHONPATH=. PG=$${PG:-machine} && \
 	exec "$$python" -m tests.bench $(BENCH)
 

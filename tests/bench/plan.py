@@ -89,7 +89,7 @@ FULL = (
     Contest("orm", "socket", "psycopg", 2, 1, 12, (*DJANGO, "pool")),
     Contest("atomic", "socket", "psycopg", 2, 1, 12, (*DJANGO, "pool")),
     Contest("none", "socket", "psycopg", 2, 1, 12, (*DJANGO, "pool")),
-    # The ceiling once more, alone, with as many starts as it takes to see one part in a hundred.
+    # The ceiling once more, alone, with as many starts as it takes to see two parts in a hundred.
     Contest("three", "socket", "psycopg", 1, 1, 3, ("kept", "checked"), starts=48),
     Contest("three", "socket", "psycopg2", 2, 1, 12, others("psycopg2")),
     Contest("three", "tcp", "psycopg", 2, 1, 12, (*DJANGO, "pool")),

@@ -35,9 +35,8 @@ TABLES = (
 )
 ROUND_TRIP = 0.001
 WARM = "/bench/warm/"
-TRANSPORTS = ("socket", "tcp", "tls", "far")
-# Over a network the server wants a password, by SCRAM-SHA-256, as PostgreSQL does by default; through its
-# Unix socket it trusts whom the system knows.
+# Over a network the server wants it, by SCRAM-SHA-256, as with Debian's pg_hba.conf. Through its Unix socket
+# it wants none, which costs as little as Debian's peer does.
 PASSWORD = "of the bench"
 # Of a variant, and not of this program.
 FAILURES = (RuntimeError, ApacheError, OSError)
@@ -151,7 +150,7 @@ class Stage:
     ) -> Iterator[Apache]:
         with ExitStack() as stack:
             if variant.pooler:
-                address = stack.enter_context(self._pooled(address))
+                address = stack.enter_context(self.pooled(address))
             root = public_folder("apache")
             stack.callback(shutil.rmtree, root, ignore_errors=True)
             environ = site_environment(
@@ -167,7 +166,7 @@ class Stage:
             yield stack.enter_context(Apache(root, defines=defines, environ=environ, mpm="event"))
 
     @contextmanager
-    def _pooled(self, address: Address) -> Iterator[Address]:
+    def pooled(self, address: Address) -> Iterator[Address]:
         """PgBouncer stands beside the workers, whatever is between it and the server."""
         tls = address.options.get("sslmode", "disable")
         password = address.login.get("PASSWORD", "")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
-from tests.bench.stage import TRANSPORTS, Address, Stage
+from tests.bench.plan import TRANSPORT_NAMES
+from tests.bench.stage import Address, Stage
+from tests.faults import Unavailable
 from tools.postgres import SUPERUSER
 
 pytestmark = pytest.mark.postgres
@@ -24,17 +27,29 @@ def login(address: Address) -> dict[str, Any]:
     return {"host": address.host, "port": address.port, "user": SUPERUSER, "dbname": "site", **given}
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_each_way_to_the_server_lets_the_site_in(stage: Stage, transport: str, driver: Any) -> None:
-    address = stage.address(transport)
-    with driver.connect(**login(address), **address.options) as connection:
+def first_note(driver: Any, address: Address) -> str:
+    with closing(driver.connect(**login(address), **address.options)) as connection:
         cursor = connection.cursor()
         cursor.execute("SELECT note FROM entry WHERE id = 1")
-        assert cursor.fetchone() == ("note 1",)
-    connection.close()
+        return str(cursor.fetchone()[0])
 
 
-@pytest.mark.parametrize("transport", [name for name in TRANSPORTS if name != "socket"])
+@pytest.mark.parametrize("transport", TRANSPORT_NAMES)
+def test_each_way_to_the_server_lets_the_site_in(stage: Stage, transport: str, driver: Any) -> None:
+    assert first_note(driver, stage.address(transport)) == "note 1"
+
+
+@pytest.mark.parametrize("transport", TRANSPORT_NAMES)
+def test_so_does_the_pooler_which_knows_the_password(stage: Stage, transport: str, driver: Any) -> None:
+    try:
+        with stage.pooled(stage.address(transport)) as address:
+            assert not address.login
+            assert first_note(driver, address) == "note 1"
+    except Unavailable as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.mark.parametrize("transport", [name for name in TRANSPORT_NAMES if name != "socket"])
 def test_nobody_comes_in_over_a_network_without_the_password(
     stage: Stage, transport: str, driver: Any
 ) -> None:
