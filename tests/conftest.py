@@ -10,6 +10,7 @@ import signal
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 import trustme
 from hypothesis import HealthCheck, settings
 
+from tests.faults import Unavailable
 from tests.faults.faults import Faults
 from tests.faults.standby import query
 from tests.front import Front
@@ -56,6 +58,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def driver() -> ModuleType:
     """psycopg2 or psycopg, whichever this run is about."""
     return importlib.import_module(DRIVER)
+
+
+@contextmanager
+def or_skip() -> Iterator[None]:
+    """Skip the test where this machine lacks what it needs; the reason says what that is."""
+    try:
+        yield
+    except Unavailable as missing:
+        pytest.skip(str(missing))
 
 
 def make_certificate(root: Path) -> tuple[Path, Path]:

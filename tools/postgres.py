@@ -153,16 +153,11 @@ class Cluster:
             )
         return self
 
-    def admit(self, network: str) -> None:
-        """Let clients from this network in as well, such as ``10.0.0.1/32``; before the start."""
-        with (self.data / "pg_hba.conf").open("a") as rules:
-            rules.write(f"host all all {network} trust\n")
-
-    def demand_password(self, network: str) -> None:
-        """Let nobody in from this network without one (SCRAM-SHA-256); before the start."""
-        path = self.data / "pg_hba.conf"
-        # The first rule that fits counts.
-        path.write_text(f"host all all {network} scram-sha-256\n{path.read_text()}")
+    def admit(self, network: str, method: str = "trust") -> None:
+        """Let clients in from this network, such as ``10.0.0.1/32``, by this method; before the start."""
+        rules = self.data / "pg_hba.conf"
+        # The first that fits counts.
+        rules.write_text(f"host all all {network} {method}\n{rules.read_text()}")
 
     def start(self, timeout: float = 30.0) -> Cluster:
         options = [

@@ -177,7 +177,7 @@ class Stage:
         certificate, key = self._certificate
         if self.has_tls:
             self.cluster.settings += ["ssl=on", f"ssl_cert_file={certificate}", f"ssl_key_file={key}"]
-        self.cluster.create().demand_password("127.0.0.1/32")
+        self.cluster.create().admit("127.0.0.1/32", "scram-sha-256")
         self.cluster.start()
         self._stack.callback(self.cluster.destroy)
         query(self.cluster, f"ALTER ROLE {SUPERUSER} PASSWORD '{PASSWORD}'")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.bench.plan import TRANSPORT_NAMES
 from tests.bench.stage import Address, Stage
-from tests.faults import Unavailable
+from tests.conftest import or_skip
 from tools.postgres import SUPERUSER
 
 pytestmark = pytest.mark.postgres
@@ -41,12 +41,9 @@ def test_each_way_to_the_server_lets_the_site_in(stage: Stage, transport: str, d
 
 @pytest.mark.parametrize("transport", TRANSPORT_NAMES)
 def test_so_does_the_pooler_which_knows_the_password(stage: Stage, transport: str, driver: Any) -> None:
-    try:
-        with stage.pooled(stage.address(transport)) as address:
-            assert not address.login
-            assert first_note(driver, address) == "note 1"
-    except Unavailable as missing:
-        pytest.skip(str(missing))
+    with or_skip(), stage.pooled(stage.address(transport)) as address:
+        assert not address.login
+        assert first_note(driver, address) == "note 1"
 
 
 @pytest.mark.parametrize("transport", [name for name in TRANSPORT_NAMES if name != "socket"])

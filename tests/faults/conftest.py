@@ -6,15 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults import Unavailable
+from tests.conftest import or_skip
 from tests.faults.network import Network
 
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    try:
-        network = Network()
-    except Unavailable as missing:
-        pytest.skip(str(missing))
-    with network:
+    with or_skip(), Network() as network:
         yield network

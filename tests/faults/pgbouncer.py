@@ -15,7 +15,7 @@ from tools.postgres import SUPERUSER, Cluster, free_port, switch_user, unprivile
 
 CONFIG = """\
 [databases]
-* = host={host} port={server} user={user}{password}
+* = host={host} port={server} user={user}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
@@ -111,7 +111,7 @@ class PgBouncer:
 
     def _configure(self, mode: str) -> Path:
         users = self.folder / "users"
-        users.write_text(f'"{SUPERUSER}" ""\n')
+        users.write_text(f'"{SUPERUSER}" "{self._password}"\n')
         config = self.folder / "pgbouncer.ini"
         host, server = self._upstream
         config.write_text(
@@ -122,7 +122,6 @@ class PgBouncer:
                 port=self.port,
                 users=users,
                 user=SUPERUSER,
-                password=f" password='{self._password}'" if self._password else "",
                 mode=mode,
                 tls=self._tls,
             )

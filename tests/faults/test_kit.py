@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import eventually
-from tests.faults import Unavailable
+from tests.conftest import eventually, or_skip
 from tests.faults.faults import FAST, IMMEDIATE, Faults, wait_for
 from tests.faults.network import Network
 from tests.faults.pgbouncer import PgBouncer
@@ -157,7 +156,7 @@ def test_standby_follows_and_is_promoted(root: Path, victim: Cluster) -> None:
 @pytest.mark.parametrize(("mode", "different"), [("session", 2), ("transaction", 1)])
 def test_pgbouncer_by_its_modes(victim: Cluster, driver: ModuleType, mode: str, different: int) -> None:
     """Two clients, each with a session, or taking turns on one."""
-    with pgbouncer(victim, mode) as bouncer:
+    with or_skip(), PgBouncer(victim, mode) as bouncer:
         address = {"host": "127.0.0.1", "port": bouncer.port}
         with (
             closing(session(victim, driver, **address)) as one,
@@ -167,7 +166,7 @@ def test_pgbouncer_by_its_modes(victim: Cluster, driver: ModuleType, mode: str, 
 
 
 def test_pgbouncer_restarts_and_reconnects(faults: Faults, driver: ModuleType) -> None:
-    with pgbouncer(faults.cluster, "transaction") as bouncer:
+    with or_skip(), PgBouncer(faults.cluster, "transaction") as bouncer:
         address = {"host": "127.0.0.1", "port": bouncer.port}
         with closing(session(faults.cluster, driver, **address)) as connection:
             first = backend_of(connection)
@@ -181,13 +180,6 @@ def test_pgbouncer_restarts_and_reconnects(faults: Faults, driver: ModuleType) -
         bouncer.stop()
         with pytest.raises(driver.OperationalError):
             session(faults.cluster, driver, **address)
-
-
-def pgbouncer(cluster: Cluster, mode: str) -> PgBouncer:
-    try:
-        return PgBouncer(cluster, mode)
-    except Unavailable as missing:
-        pytest.skip(str(missing))
 
 
 def backend_of(connection: Any) -> int:

@@ -15,11 +15,10 @@ import django
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from tests.conftest import DRIVER, Server, site_environment
-from tests.faults import Unavailable
+from tests.conftest import DRIVER, Server, or_skip, site_environment
 from tests.faults.pgbouncer import PgBouncer
 from tests.integration.test_backend import ROOT
-from tools.postgres import Cluster, free_port
+from tools.postgres import free_port
 from wsgi_persist.backends.options import policy_of
 
 # A model without a db_table makes Django load the ENGINE of the default alias, before any check.
@@ -362,15 +361,8 @@ def test_pooler_that_is_none(site: Site) -> None:
         site.pasted.clear()
 
 
-def pgbouncer(cluster: Cluster, mode: str) -> PgBouncer:
-    try:
-        return PgBouncer(cluster, mode)
-    except Unavailable as missing:
-        pytest.skip(str(missing))
-
-
 def test_pgbouncer_in_transaction_mode(site: Site) -> None:
-    with pgbouncer(site.server.cluster, "transaction") as pooler:
+    with or_skip(), PgBouncer(site.server.cluster, "transaction") as pooler:
         address = {"HOST": "127.0.0.1", "PORT": pooler.port}
         for persist in ({}, {"pooler": "session"}):
             found = site.check(database={**address, **options(**persist)})
@@ -384,5 +376,5 @@ def test_pgbouncer_in_transaction_mode(site: Site) -> None:
 
 
 def test_pgbouncer_in_session_mode(site: Site) -> None:
-    with pgbouncer(site.server.cluster, "session") as pooler:
+    with or_skip(), PgBouncer(site.server.cluster, "session") as pooler:
         assert site.check(database={"HOST": "127.0.0.1", "PORT": pooler.port}) == []

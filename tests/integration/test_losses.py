@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from webtest import TestApp
 
-from tests.conftest import SCHEMA, eventually
-from tests.faults import Unavailable
+from tests.conftest import SCHEMA, eventually, or_skip
 from tests.faults.faults import FAST, IMMEDIATE, Faults
 from tests.faults.pgbouncer import PgBouncer
 from tests.faults.proxy import Proxy
@@ -102,12 +101,8 @@ def tls(alias: Any, faults: Faults) -> Iterator[Harm]:
 
 @contextmanager
 def pooled(mode: str, harm: Callable[[PgBouncer], Any], alias: Any, faults: Faults) -> Iterator[Harm]:
-    try:
-        pgbouncer = PgBouncer(faults.cluster, mode)
-    except Unavailable as missing:
-        pytest.skip(str(missing))
     transactions = {"DISABLE_SERVER_SIDE_CURSORS": mode == "transaction"}
-    with pgbouncer:
+    with or_skip(), PgBouncer(faults.cluster, mode) as pgbouncer:
         alias("127.0.0.1", pgbouncer.port, **transactions)
         yield lambda: harm(pgbouncer)
 

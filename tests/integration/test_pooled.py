@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Server, eventually
-from tests.faults import Unavailable
+from tests.conftest import Server, eventually, or_skip
 from tests.faults.pgbouncer import PgBouncer
 from tests.http import get, in_parallel
 from tests.serving import ROOT, started
@@ -96,10 +95,8 @@ def pooled(server: Server, tmp_path: Path) -> Start:
     @contextmanager
     def start(sessions: int, settings: Settings) -> Iterator[Pooled]:
         given = {**POOL, **settings, "default_pool_size": str(sessions)}
-        try:
+        with or_skip():
             pooler = PgBouncer(server.cluster, given.pop("pool_mode"), settings=given)
-        except Unavailable as missing:
-            pytest.skip(str(missing))
         environment = {**site_settings(), "SITE_HOST": "127.0.0.1", "SITE_PORT": str(pooler.port)}
         with pooler, started([sys.executable, *GUNICORN], server, tmp_path / "log", **environment) as running:
             site = Pooled(running.port, pooler)
