@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from wsgi_persist.boundary import Boundary, name_of
+from wsgi_persist.boundary import Boundary, ClosingFile, name_of
 from wsgi_persist.drivers.errors import comes_from_loss
 from wsgi_persist.trouble import Trouble
 
@@ -31,17 +31,22 @@ def may_run_twice(environ: Mapping[str, Any]) -> bool:
 
 
 class Answer(Boundary):
-    """Stands between the application's ``start_response`` and the server's.
+    """Stands between the application and what the server lends it to answer with.
 
     :ivar begun: whether the server has a part of it already.
+    :ivar lent: the server's own ``wsgi.file_wrapper``.
+    :ivar wrapped: what that made last.
     :ivar trouble: why a 503 replaces what the application answered, if it does.
     :ivar may_repeat: whether the whole request may be run again instead.
     """
 
     begun = False
+    lent: Callable[..., Any]
+    wrapped: Any = None
     trouble: Trouble | None = None
     _wrote = False
     _error: BaseException | None = None
+    _file: ClosingFile | None = None
 
     def __init__(self, start: StartResponse, environ: Mapping[str, Any]) -> None:
         self._start = start
@@ -55,6 +60,24 @@ class Answer(Boundary):
         if exc_info is None:
             return self._start(status, headers)
         return self._start(status, headers, exc_info)
+
+    def wrap_file(self, file: Any, *block_size: int) -> Any:
+        """The application's ``wsgi.file_wrapper``, in place of the server's.
+
+        The server sends a file by its own fast way only if it gets back the very object that its own
+        wrapper made. So that object is passed on as it is, and the file in it ends the request.
+        """
+        self._file = ClosingFile(file)
+        self.wrapped = self.lent(self._file, *block_size)
+        return self.wrapped
+
+    def end_with_file(self) -> Any:
+        """The response, whose file the server closes: that ends the request."""
+        file, response = self._file, self.wrapped
+        assert file is not None
+        file.boundary = self
+        self._file = self.wrapped = None  # which have this: no circle
+        return response
 
     def replaces(self, error: Exception) -> bool:
         """Whether a 503 is the answer to this exception of the application."""

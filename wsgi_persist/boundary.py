@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,6 +45,25 @@ class Boundary:
                 "a response was thrown away without close(), against PEP 3333: its request ends now"
             )
             self.leave()
+
+
+class ClosingFile:
+    """A file whose ``close()`` ends the request once it has been returned as the response."""
+
+    boundary: Boundary | None = None
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._file)
+
+    def close(self) -> None:
+        boundary, self.boundary = self.boundary, None
+        (boundary or Boundary()).leave_after(self._file)
 
 
 def name_of(environ: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
 from wsgi_persist.redaction import redacted
 from wsgi_persist.registry import process_scope, thread_scope
-from wsgi_persist.response import Replacement, Response, SizedResponse, lend_file_wrapper
+from wsgi_persist.response import Replacement, Response, SizedResponse
 from wsgi_persist.scope import Scope
 
 if TYPE_CHECKING:
@@ -40,48 +40,44 @@ class PersistMiddleware:
         self._app = _checked_app(app)
         self._scope, self._repeats = start(_checked_pins(pins), _checked_policy(policy))
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if self._repeats and may_run_twice(environ):
-            original = environ.copy()
-            response = self._answer(environ, start_response, may_give_up=True)
-            if response is not None:
-                return response
-            environ = original
-            logger.warning("%s is run again: its connection was lost", name_of(environ))
-        return self._answer(environ, start_response)  # type: ignore[return-value]
-
-    def _answer(
-        self, environ: WSGIEnvironment, start_response: StartResponse, may_give_up: bool = False
-    ) -> Iterable[bytes] | None:
-        """The response, or None where nothing was sent and the request may be run again."""
+    def __call__(
+        self, environ: WSGIEnvironment, start_response: StartResponse, is_again: bool = False
+    ) -> Iterable[bytes]:
+        may_repeat = self._repeats and not is_again and may_run_twice(environ)
+        original = environ.copy() if may_repeat else environ
         answer = Answer(start_response, environ)
         self._scope_of(environ).enter(environ, answer)
         try:
             response: Iterable[bytes] = self._respond(environ, answer)
             if answer.trouble is None:
                 return response
-            if may_give_up and answer.may_repeat:
-                answer.give_up(response)
-                return None
-            return Replacement(response, answer)
+            if not (may_repeat and answer.may_repeat):
+                return Replacement(response, answer)
+            answer.give_up(response)
         except BaseException:
             answer.leave()
             raise
+        logger.warning("%s is run again: its connection was lost", name_of(original))
+        return self(original, start_response, is_again=True)
 
     def _respond(self, environ: WSGIEnvironment, answer: Answer) -> Any:
         """What the application returned, as the server gets it unless a 503 takes its place."""
-        files = lend_file_wrapper(environ)
+        lent = environ.get("wsgi.file_wrapper")
+        if lent is not None:
+            answer.lent = lent
+            environ["wsgi.file_wrapper"] = answer.wrap_file
         try:
             result = self._app(environ, answer.start)
         except Exception as error:
             if not answer.replaces(error):
                 raise
             return None
-        if files is not None:
-            # Servers test a response against their own class.
-            environ["wsgi.file_wrapper"] = files.lent
-            if files.response is not None and files.response is result:
-                return files.ending(answer)
+        finally:
+            if lent is not None:
+                # Servers test a response against their own class.
+                environ["wsgi.file_wrapper"] = lent
+        if answer.wrapped is not None and answer.wrapped is result:
+            return answer.end_with_file()
         if answer.trouble is not None:
             return result
         return (SizedResponse if hasattr(result, "__len__") else Response)(result, answer)

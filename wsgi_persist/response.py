@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator
+from typing import Any
 
 from wsgi_persist.answer import Answer
-from wsgi_persist.boundary import Boundary
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 
 class Response:
@@ -82,57 +78,3 @@ class Replacement(SizedResponse):
 
     def __len__(self) -> int:
         return len(self._body)
-
-
-class FileWrapper:
-    """Stands in for the server's ``wsgi.file_wrapper`` while the application runs.
-
-    The server sends a file by its own fast way only if it gets back the very object that its own
-    wrapper made. So that object is passed on as it is, and the file in it ends the request.
-
-    :ivar lent: the server's own.
-    :ivar response: what it made last.
-    """
-
-    __slots__ = ("_file", "lent", "response")
-
-    def __init__(self, lent: Callable[..., Any]) -> None:
-        self.lent = lent
-        self.response: Any = None
-
-    def __call__(self, file: Any, *block_size: int) -> Any:
-        self._file = ClosingFile(file)
-        self.response = self.lent(self._file, *block_size)
-        return self.response
-
-    def ending(self, boundary: Boundary) -> Iterable[bytes]:
-        """The response, whose file the server closes: that ends the request."""
-        self._file.boundary = boundary
-        return cast("Iterable[bytes]", self.response)
-
-
-class ClosingFile:
-    """A file whose ``close()`` ends the request once it has been returned as the response."""
-
-    boundary: Boundary | None = None
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._file)
-
-    def close(self) -> None:
-        boundary, self.boundary = self.boundary, None
-        (boundary or Boundary()).leave_after(self._file)
-
-
-def lend_file_wrapper(environ: WSGIEnvironment) -> FileWrapper | None:
-    lent = environ.get("wsgi.file_wrapper")
-    if lent is None:
-        return None
-    files = environ["wsgi.file_wrapper"] = FileWrapper(lent)
-    return files

@@ -35,7 +35,6 @@ LAYERS = (
     Layer(0, Scope, "enter", "the request comes in"),
     Layer(1, Watch, "poll", "one poll of the sockets"),
     Layer(0, middleware, "Answer", "start_response in between, which leaves once"),
-    Layer(0, middleware, "lend_file_wrapper", "the file wrapper, lent"),
     Layer(0, Response, "__init__", "the response around it"),
     Layer(0, PersistMixin, "connect", "the wrapper adopts the pin"),
     Layer(1, PersistMixin, "_pin_in", "may it"),

@@ -138,7 +138,7 @@ def _adoption(measure: Measure) -> Iterator[Step]:
         boundary.leave()
 
     yield Step(DJANGO, "are the settings those of the pin", measure(lambda: ours._fits(pin.made_for)))
-    yield Step(DJANGO, "a wrapper's attributes at rest, twice", 2 * measure(lambda: come_to_rest(ours)))
+    yield Step(DJANGO, "a wrapper's attributes at rest", measure(lambda: come_to_rest(ours)))
     yield Step(DJANGO, TOTAL, measure(adopted, leased))
 
 

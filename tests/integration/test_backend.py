@@ -163,3 +163,19 @@ print(scope.pins["default"].opened, scope.pins["default"].leases)
 def test_postgis(server: Server) -> None:
     done = run_django(server, POSTGIS, SITE_ENGINE="wsgi_persist.backends.postgis")
     assert done.stdout.split() == ["1", "2"], done.stderr
+
+
+def test_block_left_open_is_over_with_its_request(server: Server) -> None:
+    """A view that never leaves its block must not have what comes after, outside of requests, wait for it."""
+    code = """
+from django.db import connection, transaction
+from wsgi_persist.registry import process_scope
+boundary = process_scope().enter({})
+transaction.atomic().__enter__()
+transaction.on_commit(lambda: print("of the block"))
+boundary.leave()
+print(connection.in_atomic_block)
+transaction.on_commit(lambda: print("at once"))
+"""
+    done = run_django(server, code)
+    assert done.stdout.splitlines() == ["False", "at once"], done.stderr

@@ -297,9 +297,9 @@ class TestFileWrapper:
 
     def test_file_that_nobody_closed(self, caplog: pytest.LogCaptureFixture) -> None:
         given = environ(**{"wsgi.file_wrapper": FileWrapper})
-        PersistMiddleware(self.app(io.BytesIO(b"x")))(given, start_response)
-        gc.collect()
-        assert process_scope().owner is None
+        with no_collector():
+            PersistMiddleware(self.app(io.BytesIO(b"x")))(given, start_response)
+            assert process_scope().owner is None
         assert "thrown away without close()" in caplog.text
 
     def test_wrapped_file_inside_another_iterable(self) -> None:

@@ -159,7 +159,9 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
         facts of the session (a search_path) and forget them there."""
         self._pin = None
         self.connection = None
-        come_to_rest(self)
+        failed = self.rollback_exc  # type: ignore[attr-defined]  # missing from the stubs
+        if self.in_atomic_block or self.run_on_commit or self.needs_rollback or failed:
+            come_to_rest(self)
         if type(self).close is not PersistMixin.close:
             self._close_without_connection()
 
