@@ -69,9 +69,9 @@ def or_skip() -> Iterator[None]:
         pytest.skip(str(missing))
 
 
-def make_certificate(root: Path) -> tuple[Path, Path]:
+def make_certificate(root: Path, kind: trustme.KeyType = trustme.KeyType.ECDSA) -> tuple[Path, Path]:
     """A certificate for the server, and its key, readable by the server alone."""
-    issued = trustme.CA().issue_cert("localhost", "127.0.0.1")
+    issued = trustme.CA().issue_cert("localhost", "127.0.0.1", key_type=kind)
     certificate, key = root / "server.crt", root / "server.key"
     issued.cert_chain_pems[0].write_to_path(certificate)
     key.touch(mode=0o600)

@@ -93,7 +93,7 @@ FULL = (
     Contest("three", "socket", "psycopg", 1, 1, 3, ("kept", "checked"), starts=48),
     Contest("three", "socket", "psycopg2", 2, 1, 12, others("psycopg2")),
     Contest("three", "tcp", "psycopg", 2, 1, 12, (*DJANGO, "pool")),
-    Contest("three", "tls", "psycopg", 2, 1, 12, (*DJANGO, "pool", "pgbouncer")),
+    Contest("three", "tls", "psycopg", 2, 1, 24, (*DJANGO, "pool", "pgbouncer")),
     Contest("three", "far", "psycopg", 2, 1, 16, VALIDATING),
     Contest("aliases", "socket", "psycopg", 2, 4, 12, DJANGO),
     Contest("three", "socket", "psycopg", 4, 1, 8, DJANGO),

@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import trustme
+
 from tests.bench.variants import OURS, Variant
 from tests.conftest import make_certificate, site_environment
 from tests.faults.pgbouncer import PgBouncer
@@ -38,6 +40,8 @@ WARM = "/bench/warm/"
 # Over a network the server wants it, by SCRAM-SHA-256, as with Debian's pg_hba.conf. Through its Unix socket
 # it wants none, which costs as little as Debian's peer does.
 PASSWORD = "of the bench"
+# With 2048 bits, as in the certificate that Debian makes for its servers.
+KEY = trustme.KeyType.RSA
 # Of a variant, and not of this program.
 FAILURES = (RuntimeError, ApacheError, OSError)
 
@@ -94,7 +98,7 @@ class Stage:
         self.home = public_folder("bench")
         self._stack.callback(shutil.rmtree, self.home, ignore_errors=True)
         self.cluster = Cluster(self.home / "data", [*SETTINGS, *settings])
-        self._certificate = make_certificate(self.home)
+        self._certificate = make_certificate(self.home, KEY)
         self._addresses: dict[str, Address] = {}
         self.proxy: RemoteProxy | None = None
         self.failed: dict[str, str] = {}
