@@ -1,8 +1,9 @@
-"""Django's receivers at the ends of a request: spared their search, never their work."""
+"""Django's receivers at the ends of a request: put aside where they have no work, and only there."""
 
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,7 @@ def served(site: TestApp, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool
 
     watched = request_started.disconnect(dispatch_uid="wsgi_persist")  # by a test of replay_requests
     site.get("/pid/")
-    monkeypatch.setattr(upkeep._thread, "strays", False)
+    upkeep.put_aside()
     searches: list[bool] = []
     stock = type(connections).all
 
@@ -56,10 +57,98 @@ def _as_django_has_it() -> None:
         signal.receivers.extend(others)
 
 
+def djangos() -> list[str]:
+    """Those of its receivers that look at connections, in the order in which they are called."""
+    from django import db
+    from django.core.signals import request_finished, request_started
+
+    theirs = {db.reset_queries: "reset", db.close_old_connections: "close"}
+    called = [*request_started.receivers, *request_finished.receivers]
+    found = [receiver() if isinstance(receiver, weakref.ref) else receiver for _, receiver, *_ in called]
+    return [theirs[receiver] for receiver in found if receiver in theirs]
+
+
+ALL = ["reset", "close", "close"]
+NONE: list[str] = []
+
+
 def test_thread_with_nothing_but_pins_is_not_searched(site: TestApp, served: list[bool]) -> None:
-    for path in ("/three/", "/plain/", "/aliases/"):
+    for path in (paths := ("/three/", "/plain/", "/aliases/")):
+        site.get(path)
+    served.clear()
+    for path in paths:
         site.get(path)
     assert served == []
+    assert djangos() == NONE
+
+
+def test_they_come_back_as_they_were_and_go_again(site: TestApp, served: list[bool]) -> None:
+    """Connecting one anew keeps something for ever, and makes it the last to be called."""
+    from django.core.signals import request_finished, request_started
+    from django.db import connection
+
+    _as_django_has_it()
+    before = list(request_started.receivers), list(request_finished.receivers)
+    have(True)
+    assert djangos() == NONE
+    for _ in range(3):
+        views.backend()  # outside of a request: no pin
+        assert (request_started.receivers, request_finished.receivers[: len(before[1])]) == before
+        site.get("/plain/")
+        assert connection.connection is None
+        assert djangos() == NONE
+
+
+def test_connection_of_another_thread_needs_them_while_it_lives(site: TestApp, served: list[bool]) -> None:
+    from django.db import connection
+
+    asked, may_end = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        views.backend()
+        asked.set()
+        may_end.wait(10)
+        connection.connection.close()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    asked.wait(10)
+    site.get("/plain/")
+    assert djangos() == ALL
+    may_end.set()
+    thread.join()
+    site.get("/plain/")
+    assert djangos() == NONE
+
+
+def test_thread_that_comes_between_finds_them(
+    site: TestApp, served: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wsgi_persist.backends import upkeep
+
+    _as_django_has_it()
+    take = upkeep._take
+
+    def comes_between(*given: Any) -> None:
+        take(*given)
+        upkeep.leave_to_django()
+
+    monkeypatch.setattr(upkeep, "_take", comes_between)
+    upkeep.put_aside()
+    assert sorted(djangos()) == sorted(ALL)
+
+
+def test_those_that_the_test_client_connects_are_not_doubled(site: TestApp, served: list[bool]) -> None:
+    from django.core.signals import request_finished, request_started
+    from django.db import close_old_connections, connection
+
+    assert djangos() == NONE
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+        signal.connect(close_old_connections)
+    views.backend()
+    assert djangos() == ALL
+    connection.close()
 
 
 def test_request_that_is_not_wrapped_ends_as_stock(site: TestApp, served: list[bool], server: Server) -> None:
@@ -71,7 +160,7 @@ def test_request_that_is_not_wrapped_ends_as_stock(site: TestApp, served: list[b
     for _ in range(2):
         assert TestApp(get_wsgi_application()).get("/pid/")
         assert connection.connection is None
-    assert len(served) >= 6
+    assert served
     assert eventually(server.backends, kept)
 
 
@@ -107,12 +196,12 @@ BOTH = pytest.mark.parametrize("ours", [False, True], ids=["stock", "ours"])
 
 
 def have(ours: bool) -> None:
-    """Django's receivers, or those that stand in for them."""
+    """Django's receivers, or none where they have no work."""
     from wsgi_persist.backends import upkeep
 
     _as_django_has_it()
     if ours:
-        upkeep.take_over()
+        upkeep.put_aside()
 
 
 @BOTH
@@ -224,7 +313,7 @@ def test_shared_wrapper_of_another_thread_is_closed_when_it_is_used(
 def test_receiver_of_the_site_finds_a_connection_that_was_looked_at(
     ours: bool, site: TestApp, served: list[bool], server: Server
 ) -> None:
-    """Django's receivers come first, and so do those in their place."""
+    """Django's receivers come first, also when they come back."""
     from django.core.signals import request_started
     from django.core.wsgi import get_wsgi_application
     from django.db import OperationalError, connection
@@ -247,19 +336,6 @@ def test_receiver_of_the_site_finds_a_connection_that_was_looked_at(
     finally:
         request_started.disconnect(asks)
         connection.close()
-
-
-def test_taking_over_again_leaves_the_receivers_alone(site: TestApp, served: list[bool]) -> None:
-    """Connecting one keeps something for ever, and whoever disconnects one leaves a moment without."""
-    from django.core.signals import request_finished, request_started
-
-    before = list(request_started.receivers), list(request_finished.receivers)
-    have(True)
-    site.get("/close/")
-    assert [entry[0] for entry in request_started.receivers] == [entry[0] for entry in before[0]]
-    again = list(request_started.receivers), list(request_finished.receivers)
-    site.get("/close/")
-    assert (request_started.receivers, request_finished.receivers) == again
 
 
 @BOTH
@@ -307,7 +383,7 @@ def test_what_captures_queries_sees_those_of_a_page(site: TestApp, served: list[
     assert len(queries) == 6
 
 
-def test_who_disconnects_djangos_receivers_disconnects_these(site: TestApp, served: list[bool]) -> None:
+def test_who_disconnects_djangos_receivers_disconnects_them(site: TestApp, served: list[bool]) -> None:
     """Its test client does, so that a test's transaction is not closed under it."""
     from django.core.signals import request_finished
     from django.db import close_old_connections, connection, transaction
@@ -338,5 +414,5 @@ def test_site_that_needs_them_keeps_djangos_receivers(
         monkeypatch.setitem(connections.settings, "stranger", sqlite)
     else:
         monkeypatch.setattr(settings, "DEBUG", True)
-    upkeep.take_over()
+    upkeep.put_aside()
     assert close_old_connections in [ref() for _, ref, *_ in request_started.receivers]

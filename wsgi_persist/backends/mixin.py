@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.conf import settings
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
@@ -16,7 +17,7 @@ from wsgi_persist.backends.opening import OpeningMixin
 from wsgi_persist.backends.options import policy_of
 from wsgi_persist.backends.recovery import RecoveryMixin
 from wsgi_persist.backends.transaction import come_to_rest
-from wsgi_persist.backends.upkeep import leave_to_django, meet
+from wsgi_persist.backends.upkeep import leave_to_django, put_aside
 from wsgi_persist.current import current
 from wsgi_persist.drivers import IDLE, driver_of
 from wsgi_persist.pin import PinnedConnection
@@ -75,6 +76,13 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
             with self.wrap_database_errors:
                 raise
 
+    @property
+    def queries_logged(self) -> bool:
+        logged = bool(self.force_debug_cursor or settings.DEBUG)
+        if logged:
+            leave_to_django()  # which begins the log anew with each request
+        return logged
+
     def validate_thread_sharing(self) -> None:
         if self._thread_ident != get_ident():  # type: ignore[attr-defined]
             super().validate_thread_sharing()
@@ -122,7 +130,7 @@ class PersistMixin(OpeningMixin, RecoveryMixin):
         self.close_at = None
         if self._introduced != pin.serial:
             self._introduced = pin.serial
-            meet(self)
+            put_aside()
             level = self.settings_dict["OPTIONS"].get("isolation_level")
             self.isolation_level = IsolationLevel(level or IsolationLevel.READ_COMMITTED)
             connection_created.send(sender=self.__class__, connection=self)

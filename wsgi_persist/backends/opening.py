@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
-from wsgi_persist.backends.upkeep import meet
+from wsgi_persist.backends.upkeep import put_aside
 from wsgi_persist.current import current
 from wsgi_persist.drivers import quietly_close
 from wsgi_persist.drivers.psycopg2 import watchable
@@ -70,7 +70,7 @@ class OpeningMixin(Base):
     def _open(self, scope: Scope, pin: PinnedConnection) -> None:
         _outages[self.alias].connect(lambda: self._attempt(scope, pin), scope, self.persist_policy)
         self._introduced = pin.serial
-        meet(self)
+        put_aside()
 
     def _attempt(self, scope: Scope, pin: PinnedConnection) -> None:
         self._pin = pin

@@ -1,13 +1,14 @@
-"""What Django does to every connection as a request begins and ends, left out where it has nothing to do.
+"""What Django does to every connection as a request begins and ends, put aside while nothing needs it.
 
-Its receivers look each alias up again, three times a request. A thread that has nothing but pins needs
-none of it: their boundary sees to them.
+Its receivers look each alias up again, three times a request. Where there are only pins their boundary
+does that work, and a request is spared even the asking who wants to hear of it.
 """
 
 from __future__ import annotations
 
 import threading
 import weakref
+from contextlib import suppress
 from typing import Any
 
 from django import db
@@ -15,81 +16,77 @@ from django.conf import settings
 from django.core.signals import request_finished, request_started
 from django.db.backends.signals import connection_created
 
-from wsgi_persist.current import current
 from wsgi_persist.lifecycle import is_ours
+
+_RECEIVERS = (
+    (request_started, db.reset_queries),
+    (request_started, db.close_old_connections),
+    (request_finished, db.close_old_connections),
+)
+_UID = "wsgi_persist.upkeep"
+
+
+class _Token:
+    """Stands for a thread, and is gone with it."""
 
 
 class _Thread(threading.local):
-    """:ivar wrappers: those that have leased a pin.
-    :ivar strays: whether a connection was opened that is no pin's, and may still be open.
-    """
-
-    strays = False
-
     def __init__(self) -> None:
-        self.wrappers: list[Any] = []
+        self.token = _Token()
 
 
 _thread = _Thread()
+_in_need: weakref.WeakSet[_Token] = weakref.WeakSet()
+# Moved as they are, not connected again: every connect() keeps something for ever.
+_aside: list[tuple[Any, Any]] = []
 
 
-def reset_queries(**kwargs: Any) -> None:
-    for wrapper in _thread.wrappers:
-        if wrapper.queries_log:
-            break
-    else:
-        if current() is not None and not _thread.strays:
-            return
-    db.reset_queries()
-
-
-def close_old_connections(**kwargs: Any) -> None:
-    for wrapper in _thread.wrappers:
-        if wrapper._pin is None and wrapper.connection is not None:
-            break
-    else:
-        if current() is not None and not _thread.strays:
-            return
-    db.close_old_connections()
-    _thread.strays = _thread.strays and any(map(_is_stray, db.connections.all(initialized_only=True)))
-
-
-_receivers = (
-    (request_started, db.reset_queries, reset_queries),
-    (request_started, db.close_old_connections, close_old_connections),
-    (request_finished, db.close_old_connections, close_old_connections),
-)
-
-
-def meet(wrapper: Any) -> None:
-    """It has leased its first connection of a pin on the calling thread, or a new one."""
-    if wrapper not in _thread.wrappers:
-        _thread.wrappers.append(wrapper)
-    take_over()
-
-
-def take_over() -> None:
-    """Stand in for Django's receivers, unless there is another backend, or DEBUG, which logs all queries."""
-    if not settings.DEBUG and all(is_ours(db, alias) for alias in list(db.connections)):
-        for signal, theirs, ours in _receivers:
-            _replace(signal, theirs, weakref.ref(ours))
-
-
-def _replace(signal: Any, theirs: Any, ours: Any) -> None:
-    """In its place, and under its key: who disconnects Django's, as its test client does, means this one."""
-    with signal.lock:
-        for index, (key, receiver, *rest) in enumerate(signal.receivers):
-            if isinstance(receiver, weakref.ref) and receiver() is theirs:
-                signal.receivers[index] = (key, ours, *rest)
+def put_aside(**kwargs: Any) -> None:
+    """Unless a thread needs them, there is another backend, or DEBUG, which logs all queries."""
+    if not any(map(_needs_them, db.connections.all(initialized_only=True))):
+        _in_need.discard(_thread.token)
+    if _in_need or settings.DEBUG or not all(is_ours(db, alias) for alias in list(db.connections)):
+        return
+    for signal, receiver in _RECEIVERS:
+        _take(signal, receiver)
+    request_finished.disconnect(dispatch_uid=_UID)
+    if _in_need:
+        _put_back()  # of another thread, meanwhile
 
 
 def leave_to_django() -> None:
-    """The calling thread opens or has a connection that is no pin's."""
-    _thread.strays = True
+    """The calling thread has a connection that is no pin's, or logs its queries."""
+    _in_need.add(_thread.token)
+    if _aside:
+        _put_back()
 
 
-def _is_stray(connection: Any) -> bool:
-    return connection.connection is not None and getattr(connection, "_pin", None) is None
+def _needs_them(wrapper: Any) -> bool:
+    return bool(wrapper.queries_log) or _is_stray(wrapper)
+
+
+def _is_stray(wrapper: Any) -> bool:
+    return wrapper.connection is not None and getattr(wrapper, "_pin", None) is None
+
+
+def _take(signal: Any, receiver: Any) -> None:
+    with signal.lock:
+        for entry in list(signal.receivers):
+            if isinstance(entry[1], weakref.ref) and entry[1]() is receiver:
+                signal.receivers.remove(entry)
+                _aside.append((signal, entry))
+
+
+def _put_back() -> None:
+    """In front, as they were: what a site does at these moments finds its connections looked after."""
+    with suppress(IndexError):  # another thread does the same
+        while True:
+            signal, entry = _aside.pop()
+            with signal.lock:
+                # Django's test client connects them by itself.
+                if entry[0] not in [key for key, *_ in signal.receivers]:
+                    signal.receivers.insert(0, entry)
+    request_finished.connect(put_aside, weak=False, dispatch_uid=_UID)
 
 
 def _opened(sender: Any, connection: Any, **kwargs: Any) -> None:
