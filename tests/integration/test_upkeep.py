@@ -126,7 +126,6 @@ def test_thread_that_comes_between_finds_them(
 ) -> None:
     from wsgi_persist.backends import upkeep
 
-    _as_django_has_it()
     take = upkeep._take
 
     def comes_between(*given: Any) -> None:
@@ -134,7 +133,7 @@ def test_thread_that_comes_between_finds_them(
         upkeep.leave_to_django()
 
     monkeypatch.setattr(upkeep, "_take", comes_between)
-    upkeep.put_aside()
+    have(True)
     assert sorted(djangos()) == sorted(ALL)
 
 
@@ -142,9 +141,17 @@ def test_those_that_the_test_client_connects_are_not_doubled(site: TestApp, serv
     from django.core.signals import request_finished, request_started
     from django.db import close_old_connections, connection
 
-    assert djangos() == NONE
+    from wsgi_persist.backends import upkeep
+
+    kept = len(upkeep._aside)
+    for _ in range(3):
+        assert djangos() == NONE
+        assert len(upkeep._aside) == kept
+        for signal in (request_started, request_finished):
+            signal.disconnect(close_old_connections)
+            signal.connect(close_old_connections)
+        upkeep.put_aside()
     for signal in (request_started, request_finished):
-        signal.disconnect(close_old_connections)
         signal.connect(close_old_connections)
     views.backend()
     assert djangos() == ALL

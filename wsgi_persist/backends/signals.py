@@ -11,6 +11,7 @@ from django.core.signals import got_request_exception, request_started
 from django.db import connections
 from django.db.backends.signals import connection_created
 
+from wsgi_persist.backends.upkeep import is_stray
 from wsgi_persist.current import current
 from wsgi_persist.cursors import Ears
 from wsgi_persist.drivers import driver_of
@@ -46,9 +47,8 @@ def _watch(connection: Any, **kwargs: Any) -> None:
     if _note not in connection.execute_wrappers:
         # First: blocks of execute_wrapper() take theirs from the end.
         connection.execute_wrappers.insert(0, _note)
-    given = connection.connection
-    if given is not None and getattr(connection, "_pin", None) is None:
-        _watch_cursors(given)
+    if is_stray(connection):
+        _watch_cursors(connection.connection)
 
 
 def _watch_cursors(connection: Any) -> None:

@@ -37,8 +37,8 @@ class _Thread(threading.local):
 
 _thread = _Thread()
 _in_need: weakref.WeakSet[_Token] = weakref.WeakSet()
-# Moved as they are, not connected again: every connect() keeps something for ever.
-_aside: list[tuple[Any, Any]] = []
+# By signal and key, moved as they are and not connected again: every connect() keeps something for ever.
+_aside: dict[tuple[Any, Any], Any] = {}
 
 
 def put_aside(**kwargs: Any) -> None:
@@ -62,10 +62,10 @@ def leave_to_django() -> None:
 
 
 def _needs_them(wrapper: Any) -> bool:
-    return bool(wrapper.queries_log) or _is_stray(wrapper)
+    return bool(wrapper.queries_log) or is_stray(wrapper)
 
 
-def _is_stray(wrapper: Any) -> bool:
+def is_stray(wrapper: Any) -> bool:
     return wrapper.connection is not None and getattr(wrapper, "_pin", None) is None
 
 
@@ -74,23 +74,23 @@ def _take(signal: Any, receiver: Any) -> None:
         for entry in list(signal.receivers):
             if isinstance(entry[1], weakref.ref) and entry[1]() is receiver:
                 signal.receivers.remove(entry)
-                _aside.append((signal, entry))
+                _aside[signal, entry[0]] = entry
 
 
 def _put_back() -> None:
     """In front, as they were: what a site does at these moments finds its connections looked after."""
-    with suppress(IndexError):  # another thread does the same
+    with suppress(KeyError):  # another thread does the same
         while True:
-            signal, entry = _aside.pop()
+            (signal, key), entry = _aside.popitem()
             with signal.lock:
                 # Django's test client connects them by itself.
-                if entry[0] not in [key for key, *_ in signal.receivers]:
+                if key not in [connected for connected, *_ in signal.receivers]:
                     signal.receivers.insert(0, entry)
     request_finished.connect(put_aside, weak=False, dispatch_uid=_UID)
 
 
 def _opened(sender: Any, connection: Any, **kwargs: Any) -> None:
-    if _is_stray(connection):
+    if is_stray(connection):
         leave_to_django()
 
 
