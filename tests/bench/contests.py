@@ -64,7 +64,6 @@ class Runner:
         outcome = Outcome(contest, {key: Pairs() for key in rivals})
         for number in range(contest.rounds):
             self._progress.say(f"{contest.name}: round {number + 1} of {contest.rounds}")
-            self._draw.shuffle(rivals)
             self._round(outcome, sites, rivals)
             self._progress.done(contest.bursts / contest.starts / contest.rounds * self._burst)
         if contest.transport == "far" and self._stage.proxy is not None:
@@ -83,14 +82,16 @@ class Runner:
                     answering.append(key)
         return answering[1:]
 
-    def _round(self, outcome: Outcome, sites: Mapping[str, Apache], rivals: list[str]) -> None:
-        """Ours stands between two rivals, so that each has a burst of ours right beside its own."""
-        for one, other in zip(rivals[::2], [*rivals[1::2], None], strict=False):
-            before = self._one(outcome, sites, one)
-            ours = self._one(outcome, sites, OURS.key)
-            outcome.pairs[one].add(ours, before)
-            if other is not None:
-                outcome.pairs[other].add(ours, self._one(outcome, sites, other))
+    def _round(self, outcome: Outcome, sites: Mapping[str, Apache], rivals: Sequence[str]) -> None:
+        """Ours stands between two rivals, so that each has a burst of ours right beside its own: as often
+        before it as after it, or what comes first would gain or lose by that."""
+        turns = [*rivals, *[""] * (len(rivals) % 2)]
+        self._draw.shuffle(turns)
+        for before, after in zip(turns[::2], turns[1::2], strict=True):
+            rates = {key: self._one(outcome, sites, key) for key in (before, OURS.key, after) if key}
+            ours = rates.pop(OURS.key)
+            for key, rate in rates.items():
+                outcome.pairs[key].add(ours, rate)
 
     def _one(self, outcome: Outcome, sites: Mapping[str, Apache], key: str) -> float:
         contest = outcome.contest

@@ -37,7 +37,7 @@ LEAST = (
     ("three", "tls", 2, "stock", 10.0),
     ("three", "socket", 1, "kept", 0.99),
     ("three", "far", 2, "checked", 1.2),
-    ("three", "far", 2, "kept", 0.99),
+    ("three", "far", 1, "kept", 0.99),
 )
 
 
