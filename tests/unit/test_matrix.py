@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -95,6 +97,27 @@ def test_status(
     monkeypatch.setattr(matrix, "attempt", lambda name, tests, log: waiting[int(name[3:])])
     assert matrix.run_all([each.name for each in waiting], ()) == status
     assert capsys.readouterr().out.splitlines()[-1] == line
+
+
+@pytest.mark.parametrize(
+    ("given", "tests"),
+    [
+        ([], ()),
+        (["tests/unit"], ["tests/unit"]),
+        (["--part", "ci"], matrix.SLICE),
+        (["--part", "ci", "tests/unit"], ["tests/unit"]),
+    ],
+)
+def test_tests_that_are_named_are_run(
+    given: list[str], tests: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Sequence[str]] = []
+    monkeypatch.setattr(matrix, "WORK", tmp_path)
+    monkeypatch.setattr(os, "umask", lambda mask: mask)
+    monkeypatch.setattr(matrix, "environments", lambda part: [part])
+    monkeypatch.setattr(matrix, "run_all", lambda names, tests: ran.append(tests) or 0)
+    assert matrix.main(given) == 0
+    assert ran == [tests]
 
 
 def test_table_names_the_reason() -> None:
