@@ -46,7 +46,8 @@ def _ratios(results: Results) -> Iterator[Verdict]:
         outcome = results.outcome(page, transport, workers=workers)
         if outcome is not None and rival in outcome.pairs:
             ratio = outcome.pairs[rival].ratio
-            what = f"three SELECTs, {TRANSPORT_NAMES[transport]}: against {VARIANTS[rival].name}"
+            where = TRANSPORT_NAMES[transport] + (", 1 worker" if workers == 1 else "")
+            what = f"three SELECTs, {where}: against {VARIANTS[rival].name}"
             yield Verdict(what, f"at least {least:g}", _sure(ratio), ratio.median >= least)
 
 
