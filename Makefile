@@ -34,7 +34,7 @@ lint: docs  ## style, types, direction of imports, Apache syntax, the manual wit
 	"$$python" -m ruff check . && \
 	"$$python" -m mypy && \
 	PYTHONPATH=. "$$python" -m pytest -q tests/unit/test_layering.py && \
-	"$$python" -m tools.apache
+	"$$python" -m tools.syntax
 
 docs:  ## the manual as HTML
 	@python=$$($(ENVIRONMENT) docs) && built=$$($(ENVIRONMENT) --where)/docs && \

@@ -223,9 +223,3 @@ def _end_group(group: int, patience: float = 5.0) -> None:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:
         pass
-
-
-if __name__ == "__main__":
-    from tools.syntax import main
-
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Writes wsgi_persist/functions.py from the catalogues of real servers.
+"""Writes wsgi_persist/sql/functions.py from the catalogues of real servers.
 
 ``python -m tools.pg_functions [folder of a PostgreSQL's binaries ...]`` starts one throw-away cluster per
 folder (without any: the one that ``tools.postgres`` finds), asks pg_proc and pg_get_keywords() and writes
@@ -19,7 +19,7 @@ import psycopg2
 
 from tools.postgres import Cluster, binaries
 
-TARGET = Path(__file__).parent.parent / "wsgi_persist" / "functions.py"
+TARGET = Path(__file__).parent.parent / "wsgi_persist" / "sql" / "functions.py"
 
 # Without those that nobody calls by name: they take or return what SQL cannot hold, carry out an operator
 # (their description says so, and that calling them is not meant), or serve types, aggregates and

@@ -102,3 +102,7 @@ def main() -> int:
     for name in missing:
         say(f"not checked: {name}")
     return 0 if found else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,12 +7,12 @@ from wsgi_persist.errors import (
     ScopeError,
     TransactionError,
 )
-from wsgi_persist.middleware import PersistMiddleware
 from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
+from wsgi_persist.recovery import no_replay
 from wsgi_persist.redaction import redact_log
-from wsgi_persist.replay import no_replay
 from wsgi_persist.version import __version__
+from wsgi_persist.wsgi import PersistMiddleware
 
 __all__ = [
     "LeakedStateError",

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from wsgi_persist.command import apache
-from wsgi_persist.command.refusal import Parser, Refused
+from wsgi_persist.command import Parser, Refused, add_apache
 from wsgi_persist.redaction import redacted
 from wsgi_persist.version import __version__
 
@@ -51,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="wsgi-persist", description="One database connection for each WSGI worker.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    apache.add_to(commands)
+    add_apache(commands)
     return parser
 
 

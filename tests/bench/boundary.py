@@ -23,9 +23,9 @@ from wsgiref.util import setup_testing_defaults
 from tests.bench.stage import Stage
 from tools.postgres import Cluster
 from wsgi_persist import PersistMiddleware, Pin
-from wsgi_persist.cursors import Ears, telling
-from wsgi_persist.registry import process_scope
+from wsgi_persist.drivers.cursors import Ears, telling
 from wsgi_persist.sql import Classifier
+from wsgi_persist.worker.registry import process_scope
 
 Application = Callable[..., Iterable[bytes]]
 REQUESTS = 1_000

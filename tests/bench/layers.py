@@ -12,14 +12,14 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from tests.bench.timing import Work
-from wsgi_persist import middleware
 from wsgi_persist.backends.mixin import PersistMixin
-from wsgi_persist.liveness import Watch
-from wsgi_persist.pin import PinnedConnection
-from wsgi_persist.registry import process_scope
-from wsgi_persist.response import Response
-from wsgi_persist.scope import Scope
-from wsgi_persist.session import Session
+from wsgi_persist.pins.liveness import Watch
+from wsgi_persist.pins.pin import PinnedConnection
+from wsgi_persist.pins.session import Session
+from wsgi_persist.worker.registry import process_scope
+from wsgi_persist.worker.scope import Scope
+from wsgi_persist.wsgi import middleware
+from wsgi_persist.wsgi.response import Response
 
 
 class Layer(NamedTuple):

@@ -19,12 +19,12 @@ from tests.bench.boundary import Sink, bare, environ, start_response
 from tests.bench.layers import in_place
 from tests.bench.timing import Work, calls, cost, nothing
 from wsgi_persist import PersistMiddleware
-from wsgi_persist.answer import Answer
 from wsgi_persist.backends.cursors import Replaying
 from wsgi_persist.backends.transaction import come_to_rest
-from wsgi_persist.cursors import Ears, telling
-from wsgi_persist.registry import process_scope
+from wsgi_persist.drivers.cursors import Ears, telling
 from wsgi_persist.sql import Classifier
+from wsgi_persist.worker.registry import process_scope
+from wsgi_persist.wsgi.answer import Answer
 
 
 class Step(NamedTuple):

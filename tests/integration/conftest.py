@@ -13,7 +13,7 @@ from webtest import TestApp
 
 from tests.conftest import Server, site_environment
 from tools.postgres import Cluster
-from wsgi_persist import registry
+from wsgi_persist.worker import registry
 
 
 @pytest.fixture(scope="session")

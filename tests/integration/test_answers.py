@@ -14,7 +14,8 @@ from webtest import TestApp
 
 from tests.conftest import Server
 from tests.site.extra import extra_view
-from wsgi_persist import PersistMiddleware, Policy, registry
+from wsgi_persist import PersistMiddleware, Policy
+from wsgi_persist.worker import registry
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ from tests.site.wsgi import application
 from django.db import connection
 client = TestApp(application, extra_environ={"wsgi.multithread": False})
 assert client.get("/pid/").text == client.get("/pid/").text
-from wsgi_persist.registry import process_scope
+from wsgi_persist.worker.registry import process_scope
 scope = process_scope()
 """
 
@@ -169,7 +169,7 @@ def test_block_left_open_is_over_with_its_request(server: Server) -> None:
     """A view that never leaves its block must not have what comes after, outside of requests, wait for it."""
     code = """
 from django.db import connection, transaction
-from wsgi_persist.registry import process_scope
+from wsgi_persist.worker.registry import process_scope
 boundary = process_scope().enter({})
 transaction.atomic().__enter__()
 transaction.on_commit(lambda: print("of the block"))

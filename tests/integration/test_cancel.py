@@ -10,7 +10,7 @@ from webtest import TestApp
 
 from tests.conftest import Server, eventually
 from tests.site.extra import extra_view
-from wsgi_persist import registry
+from wsgi_persist.worker import registry
 
 
 class Asked(threading.Thread):

@@ -256,7 +256,10 @@ def has_wheel() -> bool:
 @pytest.mark.skipif(not has_wheel(), reason=f"{WHEEL} is not installed, which brings an OpenSSL")
 def test_openssl_of_the_driver_beside_apaches(site: Site) -> None:
     enabled = site.folder / "ssl.load"
-    site.pasted = ["from wsgi_persist.backends import deployment", f"deployment.MOD_SSL = {str(enabled)!r}"]
+    site.pasted = [
+        "from wsgi_persist.backends.checks import deployment",
+        f"deployment.MOD_SSL = {str(enabled)!r}",
+    ]
     assert site.check() == []
     enabled.touch()
     (found,) = site.check()

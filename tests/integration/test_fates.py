@@ -15,7 +15,8 @@ from tests.conftest import DRIVER, Server
 from tests.integration.test_answers import answer, kill, query, repeating
 from tests.integration.test_replay import counting, visit
 from tests.site.extra import extra_view
-from wsgi_persist import Policy, no_replay, registry
+from wsgi_persist import Policy, no_replay
+from wsgi_persist.worker import registry
 
 __all__ = ["answer", "counting", "kill", "repeating", "visit"]
 

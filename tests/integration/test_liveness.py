@@ -12,7 +12,8 @@ from webtest import TestApp
 
 from tests.conftest import Server
 from tests.front import Front, error, notice, parameter_status
-from wsgi_persist import Pin, registry
+from wsgi_persist import Pin
+from wsgi_persist.worker import registry
 
 TRANSPORTS = {"default": "Unix socket", "tcp": "TCP", "tls": "TLS"}
 transports = pytest.mark.parametrize("using", TRANSPORTS, ids=TRANSPORTS.values())

@@ -20,7 +20,7 @@ from tests.faults.standby import Standby, query
 from tests.front import Front
 from tests.site.extra import extra_view
 from tools.postgres import Cluster
-from wsgi_persist import registry
+from wsgi_persist.worker import registry
 
 ALIAS = "harmed"
 Harm = Callable[[], Any]

@@ -17,7 +17,8 @@ import pytest
 from webtest import TestApp
 
 from tests.conftest import DRIVER, Server, abandoned, eventually
-from wsgi_persist import NotInRequestError, PersistMiddleware, Pin, Policy, TransactionError, registry
+from wsgi_persist import NotInRequestError, PersistMiddleware, Pin, Policy, TransactionError
+from wsgi_persist.worker import registry
 
 ROOT = Path(__file__).parent.parent.parent
 

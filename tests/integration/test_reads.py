@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Server
-from wsgi_persist.effects import BUILT_IN_VERDICTS, HARMLESS
 from wsgi_persist.sql import QUIET, Classifier, Kind
+from wsgi_persist.sql.effects import BUILT_IN_VERDICTS, HARMLESS
 
 VOLATILE = """
     SELECT DISTINCT proname FROM pg_proc

@@ -363,7 +363,7 @@ def test_replay_can_be_switched_off(how: str, visit: Visit, kill: Any, monkeypat
 
         monkeypatch.setitem(connection.settings_dict["OPTIONS"], "persist", {"replay": "off"})
         monkeypatch.setattr(connection, "persist_policy", type(connection.persist_policy)(replay="off"))
-        from wsgi_persist import registry
+        from wsgi_persist.worker import registry
 
         registry.process_scope().pins.pop("default", None)
     visit(work)

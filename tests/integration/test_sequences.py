@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import Server
-from wsgi_persist import Pin, registry
+from wsgi_persist import Pin
+from wsgi_persist.worker import registry
 
 SEQUENCES = 2000
 

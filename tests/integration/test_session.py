@@ -15,8 +15,9 @@ from webtest import TestApp
 
 from tests.conftest import DRIVER, Server
 from tests.site.extra import extra_view
-from wsgi_persist import LeakedStateError, registry
+from wsgi_persist import LeakedStateError
 from wsgi_persist.drivers import driver_of
+from wsgi_persist.worker import registry
 
 sql_module = importlib.import_module(f"{DRIVER}.sql")
 
@@ -338,7 +339,7 @@ def test_prepared_statements_of_the_driver_are_forgotten(site: TestApp) -> None:
 def test_functions_of_extensions_are_known(
     extension: str, statement: str, resets: int, site: TestApp, server: Server
 ) -> None:
-    from wsgi_persist import catalogue
+    from wsgi_persist.pins import catalogue
 
     if not server("SELECT 1 FROM pg_available_extensions WHERE name = %s", extension):
         pytest.skip(f"this PostgreSQL has no {extension}: set PG_BIN to one that has")
@@ -356,7 +357,7 @@ def test_functions_of_extensions_are_known(
 
 
 def test_user_function_with_a_built_ins_name_loses_its_place(site: TestApp, server: Server) -> None:
-    from wsgi_persist import catalogue
+    from wsgi_persist.pins import catalogue
 
     server("CREATE FUNCTION public.lower(integer) RETURNS text LANGUAGE sql AS $$ SELECT $1::text $$")
     catalogue._classifiers.clear()
@@ -371,7 +372,7 @@ def test_user_function_with_a_built_ins_name_loses_its_place(site: TestApp, serv
 
 
 def test_report_names_request_and_statement_once(site: TestApp, caplog: pytest.LogCaptureFixture) -> None:
-    from wsgi_persist import session
+    from wsgi_persist.pins import session
 
     session._reported.clear()
     with caplog.at_level(logging.WARNING, "wsgi_persist"):

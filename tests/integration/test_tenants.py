@@ -36,7 +36,7 @@ seen = []
 for schema in ["one", "two", "one", None, "two", None]:
     seen.append(client.get("/notes/?schema=" + schema if schema else "/notes/").text)
 print(*seen)
-from wsgi_persist.registry import process_scope
+from wsgi_persist.worker.registry import process_scope
 print(process_scope().pins["default"].opened)
 """
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from wsgi_persist.sql import NONE, Classifier, Functions, Leaves, Verdict
+from wsgi_persist.sql import Classifier, Functions, Leaves, Verdict
+from wsgi_persist.sql.classifier import NONE
 
 _classifier = lru_cache(maxsize=16)(Classifier)
 

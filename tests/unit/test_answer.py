@@ -13,8 +13,8 @@ from webtest import TestApp
 
 from tests.unit.memory import no_collector
 from wsgi_persist import PersistMiddleware, Policy
-from wsgi_persist.current import current
-from wsgi_persist.registry import process_scope
+from wsgi_persist.worker.registry import process_scope
+from wsgi_persist.worker.scope import current
 
 LOSS = psycopg2.OperationalError("server closed the connection unexpectedly")
 POLICY = Policy(prewarm=False)

@@ -10,7 +10,8 @@ import pytest
 
 from tools import syntax
 from tools.apache import VHOST, VHOSTS
-from wsgi_persist import Policy, lifecycle
+from wsgi_persist import Policy
+from wsgi_persist.worker import lifecycle
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = {path.name: path.read_text() for path in VHOSTS.iterdir()}

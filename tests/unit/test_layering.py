@@ -1,4 +1,4 @@
-"""Imports run upwards only, and only where the design allows."""
+"""Rooms and doors: imports run down from room to room, by the door, and nowhere in a circle."""
 
 from __future__ import annotations
 
@@ -10,65 +10,74 @@ from pathlib import Path
 import pytest
 
 import wsgi_persist
+from tests.unit.rooms import BESIDE, FLOORS, circles, faults, sources_of
 
 PACKAGE = Path(wsgi_persist.__file__).parent
-# A room may import from the rooms before it.
-ORDER = [
-    *("version", "errors", "redaction", "policy", "functions", "effects", "lexer", "verbs", "rules", "sql"),
-    *("cursors", "state", "drivers", "liveness", "catalogue", "session", "pin", "trouble", "boundary"),
-    *("current", "scope", "outage", "replay", "lease"),
-    *("registry", "plain", "hosts", "lifecycle", "answer", "response"),
-]
-TOP = ["middleware", "backends"]
-# The command line stands beside the core: it looks at a site from outside, by another process.
-COMMAND_LINE = {"command": [], "__main__": ["command", "redaction", "version"]}
-MODULES = [
-    path
-    for path in sorted(PACKAGE.rglob("*.py"))
-    if "deploy" not in path.relative_to(PACKAGE).parts and path != PACKAGE / "__init__.py"
-]
+TOOLS = Path(__file__).parent.parent.parent / "tools"
+SOURCES = sources_of(PACKAGE)
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py") if path.parent.name != "deploy")
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+def test_imports_are_as_planned() -> None:
+    assert faults(SOURCES) == []
 
 
-def imports_of(path: Path) -> set[str]:
-    found: set[str] = set()
-    tree = ast.parse(path.read_text())
-    for_types = [node for node in tree.body if isinstance(node, ast.If)]  # if TYPE_CHECKING
-    tree.body = [node for node in tree.body if node not in for_types]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
-            # "from wsgi_persist import scope" imports a room, too
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return found
+def test_every_room_has_its_floor() -> None:
+    known = set().union(*FLOORS, BESIDE)
+    assert {name.partition(".")[0] for name in SOURCES if name} == known
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_run_upwards(path: Path) -> None:
-    room = room_of(path)
-    allowed = COMMAND_LINE.get(room)
-    if allowed is None:
-        allowed = ORDER if room in TOP else ORDER[: ORDER.index(room)]
-    for name in imports_of(path):
-        parts = name.split(".")
-        if parts[0] == "wsgi_persist":
-            assert parts[1] in allowed or parts[1] == room, f"{room} imports {name}"
+@pytest.mark.parametrize(
+    ("module", "text", "fault"),
+    [
+        ("pins.pin", "from wsgi_persist.worker import Scope", "an arrow up: pins.pin imports worker"),
+        ("plain.pin", "import wsgi_persist.backends", "an arrow up: plain.pin imports backends"),
+        ("pins.pin", "from wsgi_persist import Pin", "an arrow up: pins.pin imports wsgi_persist"),
+        ("worker.scope", "import wsgi_persist.command", "an arrow up: worker.scope imports command"),
+        ("sql.lexer", "from wsgi_persist.policy import Policy", "an arrow up: sql.lexer imports policy"),
+        (
+            "pins.session",
+            "if TYPE_CHECKING:\n    from wsgi_persist.worker.scope import Scope",
+            "an arrow up: pins.session imports worker.scope",
+        ),
+        (
+            "worker.scope",
+            "from wsgi_persist.pins.pin import PinnedConnection",
+            "past the door: worker.scope imports pins.pin",
+        ),
+        (
+            "worker.scope",
+            "from wsgi_persist.worker import current",
+            "worker.scope imports by the door of its own room",
+        ),
+        ("worker.scope", "from django.db import connections", "worker.scope imports django.db"),
+        ("pins.pin", "def f():\n    import psycopg2", "pins.pin imports psycopg2"),
+        ("pins.pin", "from . import state", "pins.pin imports ."),
+    ],
+)
+def test_what_is_not_as_planned_is_found(module: str, text: str, fault: str) -> None:
+    assert fault in faults({**SOURCES, module: f"{SOURCES[module]}\n{text}\n"})
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_core_needs_the_standard_library_only(path: Path) -> None:
-    room = room_of(path)
-    guests = {"backends": {"django"}, "hosts": {"mod_wsgi", "uwsgi"}}
-    guests |= {room: {"_typeshed"} for room in ("answer", "response", "middleware")}
-    if path.name == "probe.py":
-        guests["command"] = {"django"}  # the site's interpreter runs it, the command line never imports that
-    known = sys.stdlib_module_names | {"wsgi_persist"} | guests.get(room, set())
-    assert {name.split(".")[0] for name in imports_of(path)} <= known
+def test_circle_in_a_room_is_found() -> None:
+    text = (
+        f"{SOURCES['worker.boundary']}\nif TYPE_CHECKING:\n    from wsgi_persist.worker.scope import Scope\n"
+    )
+    found = [fault for fault in faults({**SOURCES, "worker.boundary": text}) if "circle" in fault]
+    assert len(found) == 1
+    assert "worker.boundary" in found[0]
+    assert "worker.scope" in found[0]
+
+
+def test_tools_import_in_no_circle() -> None:
+    assert list(circles(sources_of(TOOLS), "tools")) == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_room_says_what_it_is_for(room: str) -> None:
+    told = ast.get_docstring(ast.parse(SOURCES[room]))
+    assert told
+    assert told.count(". ") <= 1, "one or two sentences"
 
 
 def test_command_line_imports_no_site() -> None:
@@ -80,12 +89,11 @@ def test_command_line_imports_no_site() -> None:
 
 
 def test_core_does_not_import_the_command_line() -> None:
-    code = "import sys, wsgi_persist, wsgi_persist.middleware; print(*sys.modules)"
+    code = "import sys, wsgi_persist.wsgi.middleware; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not [name for name in loaded.stdout.split() if name.startswith("wsgi_persist.command")]
 
 
 def test_no_module_does_two_things() -> None:
-    written = [path for path in MODULES if path.name != "functions.py"]  # which is generated data
-    long = {path.name: n for path in written if (n := len(path.read_text().splitlines())) > 250}
-    assert not long
+    written = {name: text for name, text in SOURCES.items() if name != "sql.functions"}  # generated data
+    assert {name: lines for name, text in written.items() if (lines := len(text.splitlines())) > 250} == {}

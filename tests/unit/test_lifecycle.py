@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from wsgi_persist import Pin, Policy, ScopeError, hosts, lifecycle, registry
-from wsgi_persist.scope import Scope
+from wsgi_persist import Pin, Policy, ScopeError
+from wsgi_persist.worker import hosts, lifecycle, registry
+from wsgi_persist.worker.scope import Scope
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -177,7 +178,8 @@ def test_shutdown_is_one_line(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Lo
 FORKS = """\
 import os, signal, sys, threading
 from psycopg2 import extensions
-from wsgi_persist import Policy, lifecycle
+from wsgi_persist import Policy
+from wsgi_persist.worker import lifecycle
 from wsgi_persist.drivers import waiting
 
 def hold(context):

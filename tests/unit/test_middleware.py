@@ -15,8 +15,9 @@ import pytest
 from webtest import TestApp
 
 from tests.unit.memory import no_collector
-from wsgi_persist import PersistMiddleware, Pin, Policy, ScopeError, scope
-from wsgi_persist.registry import process_scope, thread_scope
+from wsgi_persist import PersistMiddleware, Pin, Policy, ScopeError
+from wsgi_persist.worker import scope
+from wsgi_persist.worker.registry import process_scope, thread_scope
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ import psycopg2
 import pytest
 
 from tests.unit.fakes import Clock
-from wsgi_persist.outage import LONGEST_PAUSE, SHORTEST_WINDOW, Outage
 from wsgi_persist.policy import Policy
-from wsgi_persist.scope import Scope
+from wsgi_persist.recovery.outage import LONGEST_PAUSE, SHORTEST_WINDOW, Outage
+from wsgi_persist.worker.scope import Scope
 
 DOWN = psycopg2.OperationalError("connection refused\nIs the server running?")
 

@@ -16,8 +16,8 @@ from tests.unit.oracle import PLACE, is_read
 from tests.unit.reads import KINDS, READS
 from tests.unit.statements import DJANGO, STATEMENTS, leaves
 from tools.postgres import binaries
-from wsgi_persist.effects import BUILT_IN_VERDICTS, MARK, UNMARK, writes
 from wsgi_persist.sql import QUIET, Classifier, Functions, Kind, Leaves
+from wsgi_persist.sql.effects import BUILT_IN_VERDICTS, MARK, UNMARK, writes
 
 TRUSTED = frozenset(
     {"unaccent", "st_area", "crosstab", "dblink", "dblink_is_busy", "st_fromflatgeobuftotable"}

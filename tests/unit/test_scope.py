@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.unit.fakes import Clock, FakeConnection
-from wsgi_persist import Policy, registry
+from wsgi_persist import Policy
 from wsgi_persist.drivers import ACTIVE, IN_TRANSACTION, UNKNOWN
-from wsgi_persist.pin import MOVES, PinnedConnection, State
-from wsgi_persist.scope import Scope, current
+from wsgi_persist.pins.pin import MOVES, PinnedConnection, State
+from wsgi_persist.worker import registry
+from wsgi_persist.worker.scope import Scope, current
 
 REQUEST = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "/app", "PATH_INFO": "/page\r\nfaked line"}
 
@@ -238,7 +239,7 @@ def test_interrupted_holder_lets_go(scope: Scope, use: Any) -> None:
 
 def test_forgotten_pin_spares_the_file_that_has_its_number(scope: Scope, use: Any, monkeypatch: Any) -> None:
     pin = visit(scope, use)
-    monkeypatch.setattr("wsgi_persist.pin.neutralise", lambda fd: pytest.fail("another's file"))
+    monkeypatch.setattr("wsgi_persist.pins.pin.neutralise", lambda fd: pytest.fail("another's file"))
     monkeypatch.setattr(pin.connection, "fileno", lambda: -1)
     pin.forget()
     assert pin.state is State.FORGOTTEN

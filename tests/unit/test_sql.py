@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.statements import STATEMENTS, leaves
-from wsgi_persist.functions import BUILT_INS, KEYWORDS, NEVER_FUNCTIONS
-from wsgi_persist.sql import NONE, Classifier, Functions, Kind, Leaves
+from wsgi_persist.sql import Classifier, Functions, Kind, Leaves
+from wsgi_persist.sql.classifier import NONE
+from wsgi_persist.sql.functions import BUILT_INS, KEYWORDS, NEVER_FUNCTIONS
 
 KNOWN = Functions(trusted=frozenset({"unaccent", "st_area", "crosstab", "dblink"}))
 SHADOWED = Functions(shadowed=frozenset({"lower", "set_config", "setseed", "value"}))

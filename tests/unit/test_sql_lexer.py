@@ -11,8 +11,8 @@ from pglast import parser
 
 from tests.unit.oracle import PLACE
 from tests.unit.statements import STATEMENTS, leaves
-from wsgi_persist.lexer import scan
 from wsgi_persist.sql import Leaves
+from wsgi_persist.sql.lexer import scan
 
 TEXTS = [PLACE.sub("NULL", text) for text, _, _ in STATEMENTS]
 KINDS = {

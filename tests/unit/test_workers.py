@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsgi_persist.backends.workers import Workers, announced, unreadable
+from wsgi_persist.backends.checks.workers import Workers, announced, unreadable
 
 
 @pytest.mark.parametrize(

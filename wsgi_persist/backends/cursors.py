@@ -7,7 +7,7 @@ from typing import Any
 from django.db.backends.postgresql.base import CursorDebugWrapper
 from django.db.backends.utils import CursorWrapper
 
-from wsgi_persist.replay import MOST
+from wsgi_persist.recovery import MOST
 
 # super() would cost as much as all that is done here.
 _send = CursorWrapper._execute  # type: ignore[attr-defined]  # missing from the stubs

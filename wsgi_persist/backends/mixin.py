@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from _thread import get_ident
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 from django.conf import settings
@@ -18,12 +18,9 @@ from wsgi_persist.backends.options import policy_of
 from wsgi_persist.backends.recovery import RecoveryMixin
 from wsgi_persist.backends.transaction import come_to_rest
 from wsgi_persist.backends.upkeep import leave_to_django, put_aside
-from wsgi_persist.current import current
 from wsgi_persist.drivers import IDLE, driver_of
-from wsgi_persist.pin import PinnedConnection
-from wsgi_persist.registry import close_idle
-from wsgi_persist.scope import Scope
-from wsgi_persist.state import CLOSED, LOST, State
+from wsgi_persist.pins import CLOSED, LOST, PinnedConnection, State
+from wsgi_persist.worker import Scope, close_idle, current
 
 logger = logging.getLogger("wsgi_persist.backends")
 

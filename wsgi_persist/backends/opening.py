@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from wsgi_persist.backends.upkeep import put_aside
-from wsgi_persist.current import current
-from wsgi_persist.drivers import quietly_close
-from wsgi_persist.drivers.psycopg2 import watchable
-from wsgi_persist.hosts import worker_name
-from wsgi_persist.outage import Outage
-from wsgi_persist.pin import PinnedConnection
+from wsgi_persist.drivers import quietly_close, watchable
+from wsgi_persist.pins import PinnedConnection
 from wsgi_persist.policy import Policy
-from wsgi_persist.scope import Scope
+from wsgi_persist.recovery import Outage
+from wsgi_persist.worker import Scope, current, worker_name
 
 if TYPE_CHECKING:
     from django.db.backends.postgresql.base import DatabaseWrapper as Base

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from wsgi_persist.backends.cursors import Replaying, ReplayingDebug
 from wsgi_persist.backends.transaction import state_of
-from wsgi_persist.current import current
-from wsgi_persist.pin import PinnedConnection
-from wsgi_persist.replay import Sent, recovers, survives_commit, was_replaced
-from wsgi_persist.state import LOST, Standing
+from wsgi_persist.pins import LOST, PinnedConnection, Standing
+from wsgi_persist.recovery import Sent, recovers, survives_commit, was_replaced
+from wsgi_persist.worker import current
 
 if TYPE_CHECKING:
     from django.db.backends.postgresql.base import DatabaseWrapper as Base

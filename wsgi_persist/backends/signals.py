@@ -12,12 +12,9 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 
 from wsgi_persist.backends.upkeep import is_stray
-from wsgi_persist.current import current
-from wsgi_persist.cursors import Ears
-from wsgi_persist.drivers import driver_of
-from wsgi_persist.drivers.errors import comes_from_loss
-from wsgi_persist.effects import QUIET
-from wsgi_persist.sql import Classifier
+from wsgi_persist.drivers import Ears, comes_from_loss, driver_of
+from wsgi_persist.sql import QUIET, Classifier
+from wsgi_persist.worker import current
 
 _classify = Classifier()
 

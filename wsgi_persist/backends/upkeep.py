@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.signals import request_finished, request_started
 from django.db.backends.signals import connection_created
 
-from wsgi_persist.lifecycle import is_ours
+from wsgi_persist.worker import is_ours
 
 _RECEIVERS = (
     (request_started, db.reset_queries),

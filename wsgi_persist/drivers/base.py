@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from wsgi_persist.cursors import Ears
+from wsgi_persist.drivers.cursors import Ears
 
 # libpq's PQtransactionStatus, the same numbers in both drivers.
 IDLE, ACTIVE, IN_TRANSACTION, IN_ERROR, UNKNOWN = range(5)
@@ -49,7 +49,7 @@ class Driver(Protocol):
         """The text of whatever was given as a statement."""
 
     def watch(self, connection: Any, ears: Ears, registered: Callable[[], None]) -> None:
-        """From now on cursors tell what they send, see :func:`wsgi_persist.cursors.telling`."""
+        """From now on cursors tell what they send, see :func:`wsgi_persist.drivers.cursors.telling`."""
 
     def attributes_asker(self, connection: Any) -> Callable[[], tuple[Any, ...]]:
         """Asks what an application can change in this one driver's object and a reset does not reach;

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_persist.cursors import Ears, telling
 from wsgi_persist.drivers.base import IDLE, Common
+from wsgi_persist.drivers.cursors import Ears, telling
 from wsgi_persist.drivers.errors import FAREWELLS
 from wsgi_persist.drivers.waiting import deadline
 

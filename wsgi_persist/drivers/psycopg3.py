@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_persist.cursors import Ears, telling, telling_registration
 from wsgi_persist.drivers.base import Common
+from wsgi_persist.drivers.cursors import Ears, telling, telling_registration
 from wsgi_persist.drivers.errors import FAREWELLS, severity
 
 # Well within the 3 s that Apache leaves a worker.

@@ -2,9 +2,8 @@
 
 from django.db.backends.postgresql import base
 
-from wsgi_persist.backends.checks import register
+from wsgi_persist.backends.checks import PersistValidation, register
 from wsgi_persist.backends.mixin import PersistMixin
-from wsgi_persist.backends.validation import PersistValidation
 
 register()
 

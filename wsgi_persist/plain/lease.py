@@ -1,0 +1,164 @@
+"""One request's use of a plain pin: its connection, its transaction, its cursors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from wsgi_persist.drivers import IDLE, IN_ERROR, driver_of, quietly_close
+from wsgi_persist.errors import TransactionError
+from wsgi_persist.pins import LOST, PinnedConnection, Standing, State
+from wsgi_persist.recovery import MOST, Outage, Sent, recovers, survives_commit, was_replaced
+from wsgi_persist.worker import Scope
+
+logger = logging.getLogger("wsgi_persist.lease")
+
+
+class Lease:
+    """:ivar pin: whose connection this is."""
+
+    def __init__(
+        self, scope: Scope, pin: PinnedConnection, connect: Callable[[], Any], outage: Outage
+    ) -> None:
+        self.pin = pin
+        self._scope = scope
+        self._connect = connect
+        self._outage = outage
+
+    @property
+    def connection(self) -> Any:
+        """The driver's own object; opened where there is none.
+
+        :raises TransactionError: the one in whose transaction this is was lost.
+        """
+        pin = self.pin
+        if pin.state is State.LEASED:
+            if not driver_of(pin.connection).is_closed(pin.connection):
+                return pin.connection
+            pin.drop("lost or closed during the request")
+        if pin.in_block:
+            raise TransactionError(f"the connection of pin {pin.name!r} was lost in a transaction")
+        connection = self._scope.lease(pin, None)
+        return self._open() if connection is None else connection
+
+    def begin(self) -> None:
+        connection = self.connection
+        is_idle = driver_of(connection).status(connection) == IDLE
+        if self.pin.in_block or not (is_idle and connection.autocommit):
+            raise TransactionError(f"pin {self.pin.name!r} is in a transaction already: they do not nest")
+        connection.autocommit = False  # the driver sends BEGIN with the first statement
+        self.pin.in_block = True
+
+    def commit(self) -> None:
+        connection = self.pin.connection
+        if connection is not None and driver_of(connection).status(connection) == IN_ERROR:
+            raise TransactionError(
+                f"a statement failed inside this transaction of pin {self.pin.name!r}: rolled back"
+            )
+        try:
+            self.connection.commit()
+        except Exception as error:
+            if not survives_commit(self, self._scope, self.pin, error):
+                raise
+        if self.pin.session is not None:
+            self.pin.session.complete()
+
+    def quietly_roll_back(self) -> None:
+        """The exception under way matters more than that its transaction is gone with the connection."""
+        connection = self.pin.connection
+        if connection is None:
+            return
+        try:
+            driver_of(connection).rollback(connection)
+        except Exception as error:
+            logger.debug("pin %r: the rollback failed: %s", self.pin.name, error)
+
+    def end(self) -> None:
+        """The transaction is over, one way or another."""
+        self.pin.in_block = False
+        connection = self.pin.connection
+        if connection is not None and driver_of(connection).status(connection) == IDLE:
+            connection.autocommit = True
+
+    def recovers(self, cursor: Any, query: Any, standing: Standing, error: Exception, left: int) -> bool:
+        """Whether the statement is to be sent again, by a cursor of the present connection."""
+        connection = self.pin.connection
+        if connection is None:
+            return False
+        if was_replaced(cursor.connection, connection):
+            return True  # by another cursor's statement: this one was never sent
+        sent = Sent(query, standing, connection.autocommit, cursor, left)
+        return recovers(self, self._scope, self.pin, sent, error)
+
+    def replace_connection(self) -> None:
+        autocommit = self.pin.connection.autocommit
+        self.let_go()
+        self._open().autocommit = autocommit
+
+    def let_go(self) -> None:
+        self.pin.drop(LOST)
+
+    def _open(self) -> Any:
+        return self._outage.connect(self._attempt, self._scope, self.pin.policy)
+
+    def _attempt(self) -> Any:
+        connection = self._connect()
+        driver_of(connection)  # before anything is asked of an object that may be no connection
+        try:
+            connection.autocommit = True
+            self.pin.hold(connection, None, self._scope.now)
+        except BaseException:
+            quietly_close(connection, self.pin.name)
+            raise
+        return self._scope.lease(self.pin, None)
+
+
+_OWN = ("_cursor", "_lease")
+
+
+class Cursor:
+    """The driver's cursor in all but :meth:`execute`; it moves to the connection that replaces a lost one."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._cursor = lease.connection.cursor()
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return type(self._cursor)  # what drivers' helpers test for
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OWN:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._cursor, name, value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._cursor)
+
+    def __next__(self) -> Any:
+        return next(self._cursor)
+
+    def __enter__(self) -> Cursor:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._cursor.close()
+
+    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        for left in range(MOST, -1, -1):
+            session = self._lease.pin.session
+            standing = Standing.BUSY if session is None else session.standing()
+            try:
+                result = self._cursor.execute(query, *args, **kwargs)
+            except Exception as error:
+                if not self._lease.recovers(self._cursor, query, standing, error, left):
+                    raise
+            else:
+                return self if result is self._cursor else result
+            self._cursor = self._lease.connection.cursor()
+        raise AssertionError("the last one is not sent again")

@@ -1,0 +1,165 @@
+"""Sending a statement again whose connection was lost, where that cannot repeat an effect."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+from wsgi_persist.drivers import driver_of, first_line
+from wsgi_persist.pins import PinnedConnection, Session, Standing
+from wsgi_persist.sql import UNMARK, Kind, Leaves, writes
+from wsgi_persist.worker import Scope, current
+
+logger = logging.getLogger("wsgi_persist.replay")
+
+# How often a statement is sent again: it may be what brings the server down.
+MOST = 3
+
+
+class Sent(NamedTuple):
+    """A statement as it was sent.
+
+    :ivar query: the text, or what else the driver takes for one.
+    :ivar standing: of its session, just before.
+    :ivar autocommit: whether it was a transaction of its own.
+    :ivar cursor: the driver's.
+    :ivar left: how often it may be sent again.
+    """
+
+    query: Any
+    standing: Standing
+    autocommit: bool
+    cursor: Any
+    left: int
+
+
+class Owner(Protocol):
+    """Who has leased the connection: Django's wrapper, or a plain pin."""
+
+    def replace_connection(self) -> None:
+        """Put a new one in its place, with the transaction's state as it was; raises in an outage."""
+
+    def let_go(self) -> None:
+        """Give the lost connection up, so that the next statement gets another."""
+
+
+def recovers(owner: Owner, scope: Scope, pin: PinnedConnection, sent: Sent, error: Exception) -> bool:
+    """Whether a new connection is there to send it on again, after *error*.
+
+    :raises Exception: the database cannot be reached.
+    """
+    if pin.is_lost or not pin.was_lost(error):
+        return False
+    session = pin.session
+    assert session is not None
+    in_flight = sent.autocommit and sent.standing in (Standing.FRESH, Standing.MARKED)
+    unknown = _may_be_done(session, sent, in_flight)
+    # What a transaction did that had not ended is undone by the server.
+    session.wrote = False
+    why_not = _refusal(scope, pin, sent)
+    _log(scope, pin, f"its statement is {f'not sent again ({why_not})' if why_not else 'sent again'}", error)
+    if why_not is None:
+        owner.replace_connection()
+        return True
+    scope.lost(pin.policy, unknown)
+    if in_flight and _is_fresh(session, sent):
+        owner.let_go()
+    else:
+        pin.lose()
+    return False
+
+
+def was_replaced(old: Any, new: Any) -> bool:
+    """Whether a cursor's connection is the one that was lost before, so that its statement was never sent.
+
+    Not told by identity: tracing tools hand out proxies of the one and of the other.
+    """
+    return driver_of(old).is_closed(old) and not driver_of(new).is_closed(new)
+
+
+def survives_commit(owner: Owner, scope: Scope, pin: PinnedConnection, error: Exception) -> bool:
+    """Whether nothing was lost with a COMMIT but the connection, which is a new one then.
+
+    :raises Exception: the database cannot be reached.
+    """
+    if pin.is_lost or not pin.was_lost(error):
+        return False
+    session = pin.session
+    assert session is not None
+    wrote = session.wrote or scope.no_replay > 0
+    changed = session.leaves is not Leaves.NOTHING or not session.is_unchanged()
+    if wrote or changed or pin.policy.replay == "off":
+        _log(scope, pin, "its COMMIT is not sent again", error)
+        scope.lost(pin.policy, unknown=wrote)
+        session.wrote = False
+        pin.lose()
+        return False
+    _log(scope, pin, "a COMMIT of nothing but reads", error)
+    owner.replace_connection()
+    return True
+
+
+def _may_be_done(session: Session, sent: Sent, in_flight: bool) -> bool:
+    """Whether something may have been carried out for good with this statement, and nobody knows."""
+    verdict = session.verdict_on(sent.query)
+    if in_flight:
+        return writes(verdict)
+    # Its text may be a COMMIT, or hold one.
+    return session.wrote and verdict.kind is Kind.OTHER and verdict is not UNMARK
+
+
+def _log(scope: Scope, pin: PinnedConnection, what: str, error: Exception) -> None:
+    logger.warning(
+        "pin %r: lost backend %d in %s, %s: %s", pin.name, pin.backend, scope, what, first_line(error)
+    )
+
+
+def _refusal(scope: Scope, pin: PinnedConnection, sent: Sent) -> str | None:
+    """Why it must not be sent again."""
+    session = pin.session
+    assert session is not None
+    if pin.policy.replay == "off":
+        return 'replay="off"'
+    if scope.no_replay:
+        return "inside no_replay()"
+    if sent.standing is Standing.BUSY:
+        return "its transaction had begun"
+    if sent.standing is Standing.GONE:
+        return "its connection was lost before"
+    if not _is_fresh(session, sent):
+        return "the session had state of its own"
+    if getattr(sent.cursor, "name", None):
+        return "it has a server-side cursor"
+    if not sent.left:
+        return "it was, several times"
+    kind = session.verdict_on(sent.query).kind
+    if kind is Kind.OTHER:
+        return "it is not a single statement that is understood"
+    if sent.autocommit and kind is not Kind.READ:
+        return "in autocommit, and it may write"
+    return None
+
+
+def _is_fresh(session: Session, sent: Sent) -> bool:
+    return sent.standing is Standing.FRESH and session.is_unchanged()
+
+
+@contextmanager
+def no_replay() -> Iterator[None]:
+    """Within it nothing is sent again, for statements whose effects their text does not show.
+
+    The request as a whole is not run again after it, either. Outside a request it does nothing.
+    """
+    scope = current()
+    if scope is None:
+        yield
+        return
+    scope.wrote = True
+    scope.no_replay += 1
+    try:
+        yield
+    finally:
+        scope.no_replay -= 1
+        scope.suspect()  # a COMMIT may be still to come

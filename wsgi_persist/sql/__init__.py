@@ -1,0 +1,20 @@
+"""What a statement's text does: what it leaves in the session, and whether it may be sent again."""
+
+from wsgi_persist.sql.classifier import Classifier, Functions
+from wsgi_persist.sql.effects import ONCE, QUIET, UNDONE, UNMARK, Kind, Leaves, Verdict, writes
+from wsgi_persist.sql.functions import BUILT_INS, KEYWORDS
+
+__all__ = [
+    "BUILT_INS",
+    "KEYWORDS",
+    "ONCE",
+    "QUIET",
+    "UNDONE",
+    "UNMARK",
+    "Classifier",
+    "Functions",
+    "Kind",
+    "Leaves",
+    "Verdict",
+    "writes",
+]

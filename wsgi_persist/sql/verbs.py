@@ -1,0 +1,81 @@
+"""What a statement's verb says: what it leaves, and whether it may be sent again."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from wsgi_persist.sql.effects import (
+    CURSOR,
+    CUSTOM,
+    MARK,
+    ONCE,
+    QUIET,
+    RESETTING,
+    SETTING,
+    UNDONE,
+    UNKNOWN,
+    UNMARK,
+    Kind,
+    Leaves,
+    Verdict,
+)
+
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+READING = words("select values table with")
+# All that may stand in parentheses.
+QUERIES = READING | words("insert update delete merge")
+# Some cannot run in a transaction, where they fail again as they did before.
+_TRANSACTIONAL = QUERIES - READING | words(
+    """alter analyse analyze cluster comment create drop grant import lock notify reassign refresh reindex
+    revoke security truncate"""
+)
+_ONCE = words("abort begin checkpoint close commit copy end fetch move start vacuum")
+_STATE = dict.fromkeys(("listen", "unlisten"), Kind.WRITE)
+_STATE |= dict.fromkeys(("call", "deallocate", "discard", "do", "execute", "prepare"), Kind.OTHER)
+VERBS = {
+    **dict.fromkeys(READING | {"show"}, QUIET),
+    **dict.fromkeys(_TRANSACTIONAL, UNDONE),
+    **dict.fromkeys(_ONCE, ONCE),
+    **{verb: Verdict(Leaves.STATE, verb.upper(), kind) for verb, kind in _STATE.items()},
+    "set": SETTING,
+    "reset": RESETTING,
+    "savepoint": MARK,
+    **dict.fromkeys(("release", "rollback"), UNMARK),
+    "load": Verdict(Leaves.FOR_GOOD, "LOAD", Kind.OTHER),
+}
+
+
+def of_verb(tokens: list[str], at: int) -> Verdict:
+    """Of the statement whose verb stands there."""
+    verb, after = tokens[at], tokens[at + 1 : at + 6]
+    if tokens[at - 1] == "(" and verb not in QUERIES:
+        return UNKNOWN
+    if verb in ("set", "reset"):
+        return _setting(verb, after)
+    if verb == "declare":
+        return CURSOR if ("with", "hold") in pairwise(tokens) else ONCE
+    if verb == "rollback" and after[0] == "prepared":
+        return ONCE
+    if verb == "prepare" and after[0] == "transaction" and after[1][0] == "'":
+        return ONCE
+    return VERBS.get(verb, UNKNOWN)
+
+
+def _setting(verb: str, tokens: list[str]) -> Verdict:
+    """Of SET and RESET, from the tokens that follow."""
+    first, second = tokens[:2]
+    if second == ".":  # whatever comes first is part of the name then
+        return CUSTOM
+    if verb == "set" and first in ("local", "constraints", "transaction"):
+        return UNDONE
+    named = tokens[1:] if first == "session" else tokens
+    return CUSTOM if is_custom(named) else VERBS[verb]
+
+
+def is_custom(tokens: list[str]) -> bool:
+    """Whether the setting named there is one of an extension's or an application's own."""
+    return tokens[1:2] == ["."] or (tokens[0][0] == '"' and "." in tokens[0])

@@ -1,0 +1,125 @@
+"""How a request is answered whose database connection was lost: 503 in place of 500."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from wsgi_persist.drivers import comes_from_loss
+from wsgi_persist.worker import Boundary, Trouble, name_of
+from wsgi_persist.wsgi.files import ClosingFile
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+logger = logging.getLogger("wsgi_persist.answer")
+
+STATUS = "503 Service Unavailable"
+TRY_AGAIN = "The database is out of reach at the moment. Please try again in {} seconds.\n"
+UNKNOWN = (
+    "The connection to the database was lost while something was being saved, or after part of it was. "
+    "Please check what has been saved before you send this again.\n"
+)
+SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+def may_run_twice(environ: Mapping[str, Any]) -> bool:
+    """Whether a request asks for nothing to be done, and has no body, which is read only once."""
+    has_body = environ.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in environ
+    return environ["REQUEST_METHOD"] in SAFE and not has_body
+
+
+class Answer(Boundary):
+    """Stands between the application and what the server lends it to answer with.
+
+    :ivar begun: whether the server has a part of it already.
+    :ivar lent: the server's own ``wsgi.file_wrapper``.
+    :ivar wrapped: what that made last.
+    :ivar trouble: why a 503 replaces what the application answered, if it does.
+    :ivar may_repeat: whether the whole request may be run again instead.
+    """
+
+    begun = False
+    lent: Callable[..., Any]
+    wrapped: Any = None
+    trouble: Trouble | None = None
+    _wrote = False
+    _error: BaseException | None = None
+    _file: ClosingFile | None = None
+
+    def __init__(self, start: StartResponse, environ: Mapping[str, Any]) -> None:
+        self._start = start
+        self._environ = environ
+
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        """The application's ``start_response``."""
+        if status.startswith("500") and not self.begun and self._is_ours():
+            self._error = exc_info[1] if exc_info else None
+            return _throw_away
+        if exc_info is None:
+            return self._start(status, headers)
+        return self._start(status, headers, exc_info)
+
+    def wrap_file(self, file: Any, *block_size: int) -> Any:
+        """The application's ``wsgi.file_wrapper``, in place of the server's.
+
+        The server sends a file by its own fast way only if it gets back the very object that its own
+        wrapper made. So that object is passed on as it is, and the file in it ends the request.
+        """
+        self._file = ClosingFile(file)
+        self.wrapped = self.lent(self._file, *block_size)
+        return self.wrapped
+
+    def end_with_file(self) -> Any:
+        """The response, whose file the server closes: that ends the request."""
+        file, response = self._file, self.wrapped
+        assert file is not None
+        file.boundary = self
+        self._file = self.wrapped = None  # which have this: no circle
+        return response
+
+    def replaces(self, error: Exception) -> bool:
+        """Whether a 503 is the answer to this exception of the application."""
+        if not (comes_from_loss(error) and self._is_ours()):
+            return False
+        self._error = error
+        return True
+
+    def give_up(self, response: Any) -> None:
+        """Nothing was sent, and the request is run again: let go of all that it left."""
+        self._error = None
+        self.leave_after(response)
+
+    @property
+    def may_repeat(self) -> bool:
+        trouble = self.trouble
+        return trouble is not None and trouble.may_repeat and not trouble.unknown and not self._wrote
+
+    def send(self) -> list[bytes]:
+        """Begin the 503; its body."""
+        assert self.trouble is not None
+        headers, text = [("Cache-Control", "no-store")], UNKNOWN
+        if not (self.trouble.unknown or self._wrote):
+            # Only here: inviting a retry of a write that was carried out would invite to do it twice.
+            headers.append(("Retry-After", str(self.trouble.retry_after)))
+            text = TRY_AGAIN.format(self.trouble.retry_after)
+        body = text.encode()
+        headers += [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+        error, self._error = self._error, None  # kept, it would keep the request's frames
+        # Where the application's own answer is on its way already, the server raises this.
+        exc_info = [] if error is None else [(type(error), error, error.__traceback__)]
+        self._start(STATUS, headers, *exc_info)  # type: ignore[arg-type]
+        logger.warning("%s is answered 503: its connection was lost", name_of(self._environ), exc_info=error)
+        return [] if self._environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def _is_ours(self) -> bool:
+        scope = self.scope
+        if scope is not None:
+            self.trouble = scope.assess()
+            self._wrote = scope.has_written()
+        return self.trouble is not None
+
+
+def _throw_away(data: bytes) -> None:
+    pass

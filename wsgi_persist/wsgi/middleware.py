@@ -1,0 +1,116 @@
+"""PersistMiddleware: a request comes in, the application answers, the response is closed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from wsgi_persist.errors import ScopeError
+from wsgi_persist.plain import Pin
+from wsgi_persist.policy import Policy
+from wsgi_persist.redaction import redacted
+from wsgi_persist.worker import Scope, name_of, process_scope, start, thread_scope, threads_refused
+from wsgi_persist.wsgi.answer import Answer, may_run_twice
+from wsgi_persist.wsgi.response import Replacement, Response, SizedResponse
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+logger = logging.getLogger("wsgi_persist.middleware")
+
+
+class PersistMiddleware:
+    """A WSGI application around yours: every request finds its database connections open and alive.
+
+    :param app: the WSGI application; one of Django is wrapped after ``get_wsgi_application()``.
+    :param pins: the pins that the application uses without Django, to warm up and to validate.
+    :param policy: ``scope`` and ``prewarm`` for all pins; Django's aliases may give them, too.
+    :raises TypeError: an argument is not what it should be.
+    :raises ValueError: options contradict each other.
+    :raises ScopeError: ``scope="process"`` where mod_wsgi runs requests in threads.
+    """
+
+    def __init__(
+        self, app: WSGIApplication, pins: Iterable[Pin] = (), *, policy: Policy | None = None
+    ) -> None:
+        self._app = _checked_app(app)
+        self._scope, self._repeats = start(_checked_pins(pins), _checked_policy(policy))
+
+    def __call__(
+        self, environ: WSGIEnvironment, start_response: StartResponse, is_again: bool = False
+    ) -> Iterable[bytes]:
+        may_repeat = self._repeats and not is_again and may_run_twice(environ)
+        original = environ.copy() if may_repeat else environ
+        answer = Answer(start_response, environ)
+        self._scope_of(environ).enter(environ, answer)
+        try:
+            response: Iterable[bytes] = self._respond(environ, answer)
+            if answer.trouble is None:
+                return response
+            if not (may_repeat and answer.may_repeat):
+                return Replacement(response, answer)
+            answer.give_up(response)
+        except BaseException:
+            answer.leave()
+            raise
+        logger.warning("%s is run again: its connection was lost", name_of(original))
+        return self(original, start_response, is_again=True)
+
+    def _respond(self, environ: WSGIEnvironment, answer: Answer) -> Any:
+        """What the application returned, as the server gets it unless a 503 takes its place."""
+        lent = environ.get("wsgi.file_wrapper")
+        if lent is not None:
+            answer.lent = lent
+            environ["wsgi.file_wrapper"] = answer.wrap_file
+        try:
+            result = self._app(environ, answer.start)
+        except Exception as error:
+            if not answer.replaces(error):
+                raise
+            return None
+        finally:
+            if lent is not None:
+                # Servers test a response against their own class.
+                environ["wsgi.file_wrapper"] = lent
+        if answer.wrapped is not None and answer.wrapped is result:
+            return answer.end_with_file()
+        if answer.trouble is not None:
+            return result
+        return (SizedResponse if hasattr(result, "__len__") else Response)(result, answer)
+
+    def _scope_of(self, environ: WSGIEnvironment) -> Scope:
+        multithread = environ["wsgi.multithread"]
+        if self._scope == "thread" or (multithread and self._scope == "auto"):
+            return thread_scope()
+        if multithread:
+            raise ScopeError(threads_refused("wsgi.multithread is true"))
+        return process_scope()
+
+
+def _checked_app(app: Any) -> Any:
+    if isinstance(app, PersistMiddleware):
+        raise TypeError("the application is wrapped in PersistMiddleware already: once is enough")
+    if not callable(app):
+        given = redacted(repr(app))
+        raise TypeError(f"{given} is not callable: give the WSGI application, such as get_wsgi_application()")
+    return app
+
+
+def _checked_pins(pins: Any) -> list[Pin]:
+    if isinstance(pins, Pin):
+        raise TypeError(f"pins={pins!r} is one pin: give a list, such as pins=[pin]")
+    found = list(pins)
+    for pin in found:
+        if not isinstance(pin, Pin):
+            # Its type alone: it may be a connection string with a password.
+            raise TypeError(f"a {type(pin).__name__} in pins is not a Pin: give wsgi_persist.Pin(connect)")
+    return found
+
+
+def _checked_policy(policy: Any) -> Policy:
+    if policy is None:
+        return Policy()
+    if not isinstance(policy, Policy):
+        raise TypeError(f"policy={redacted(repr(policy))} is not a Policy: give wsgi_persist.Policy(...)")
+    return policy

@@ -1,0 +1,80 @@
+"""Responses that end their request once, when the server closes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from wsgi_persist.wsgi.answer import Answer
+
+
+class Response:
+    """What the application returned; closing it closes that first, then ends the request."""
+
+    __slots__ = ("_answer", "_iterator", "_result")
+
+    _iterator: Iterator[bytes]
+
+    def __init__(self, result: Any, answer: Answer) -> None:
+        self._result = result
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        # Itself and not the application's iterator, which would not keep the request open.
+        self._iterator = iter(self._result)
+        return self
+
+    def __next__(self) -> bytes:
+        if self._answer.begun:
+            return next(self._iterator)
+        return self._first()
+
+    def close(self) -> None:
+        result, self._result = self._result, None
+        self._answer.leave_after(result)
+
+    def _first(self) -> bytes:
+        """Until there is a piece of it, the server has sent nothing: an answer can still be replaced."""
+        try:
+            piece = next(self._iterator)
+            if self._answer.trouble is None:
+                self._answer.begun = True
+                return piece
+        except StopIteration:
+            if self._answer.trouble is None:
+                raise
+        except Exception as error:
+            if not self._answer.replaces(error):
+                raise
+        self._answer.begun = True
+        self._iterator = iter(self._answer.send())
+        return next(self._iterator)
+
+
+class SizedResponse(Response):
+    """Of a list or the like: servers read its length to give a Content-Length."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(self._result)
+
+
+class Replacement(SizedResponse):
+    """A 503 in its place."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, result: Any, answer: Answer) -> None:
+        super().__init__(result, answer)
+        try:
+            self._body = answer.send()
+        except BaseException:
+            self.close()
+            raise
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def __len__(self) -> int:
+        return len(self._body)
