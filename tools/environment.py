@@ -24,6 +24,7 @@ from tools.steps import Trouble, alone, run, say
 ROOT = Path(__file__).resolve().parent.parent
 # What a wheel is built from.
 SOURCES = (
+    "pyproject.toml",
     "setup.py",
     "setup.cfg",
     "MANIFEST.in",

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-BUILT_FROM = ["setup.py", "setup.cfg", "README.rst", "LICENSE", "wsgi_persist", "deploy", "tests", "tools"]
+BUILT_FROM = [
+    *("pyproject.toml", "setup.py", "setup.cfg", "README.rst", "LICENSE"),
+    *("wsgi_persist", "deploy", "tests", "tools"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +61,12 @@ def test_sdist(source: Path, tmp_path: Path) -> None:
         found = {"/".join(name.split("/")[1:]) for name in sdist.getnames()}
     assert files_below("wsgi_persist") | files_below("deploy") <= found
     assert not {name for name in found if name.startswith(("tests", "tools"))}
+
+
+def test_pip_builds_it_without_a_deprecation(source: Path, tmp_path: Path) -> None:
+    """By pyproject.toml: where there is none, pip takes a way that it is about to give up."""
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=True)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".whl"]
+    assert "pyproject.toml" in done.stdout
+    assert "DEPRECATION" not in done.stdout + done.stderr
