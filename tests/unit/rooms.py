@@ -29,7 +29,7 @@ BESIDE = {"command": {"redaction", "version"}, "__main__": {"command", "redactio
 GUESTS = {
     "backends": {"django"},
     "drivers": {"psycopg", "psycopg2"},
-    "worker.hosts": {"mod_wsgi", "uwsgi"},
+    "worker.servers": {"mod_wsgi", "uwsgi"},
     "wsgi": {"_typeshed"},
     # The site's interpreter runs it; the command line never imports it.
     "command.probe": {"django"},

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from wsgi_persist import Pin, Policy, ScopeError
-from wsgi_persist.worker import hosts, lifecycle, registry
+from wsgi_persist.worker import lifecycle, registry, servers
 from wsgi_persist.worker.scope import Scope
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,26 +34,26 @@ def mod_wsgi(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_outside_apache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mod_wsgi", None)  # type: ignore[arg-type]
-    assert hosts.mod_wsgi_daemon() is None
-    assert hosts.worker_name() == str(os.getpid())
+    assert servers.mod_wsgi_daemon() is None
+    assert servers.worker_name() == str(os.getpid())
 
 
 def test_module_of_the_same_name_outside_apache(monkeypatch: pytest.MonkeyPatch) -> None:
     """The package of PyPI can be imported by any Python; it has no process_group."""
     monkeypatch.setitem(sys.modules, "mod_wsgi", ModuleType("mod_wsgi"))
-    assert hosts.mod_wsgi_daemon() is None
+    assert servers.mod_wsgi_daemon() is None
 
 
 def test_embedded_mode_is_no_daemon(mod_wsgi: Any) -> None:
     mod_wsgi.process_group = ""
-    assert hosts.mod_wsgi_daemon() is None
+    assert servers.mod_wsgi_daemon() is None
 
 
 def test_daemon(mod_wsgi: Any) -> None:
-    daemon = hosts.mod_wsgi_daemon()
+    daemon = servers.mod_wsgi_daemon()
     assert daemon is not None
     assert (daemon.group, daemon.threads) == ("site", 1)
-    assert hosts.worker_name() == f"site:{os.getpid()}"
+    assert servers.worker_name() == f"site:{os.getpid()}"
 
 
 def test_hooks_are_installed_once(mod_wsgi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_who_is_warmed_up(
     warmed: list[str] = []
     monkeypatch.setattr(Pin, "warm_up", lambda self: warmed.append(self.name))
     threads = 1 if one_at_a_time else 4
-    monkeypatch.setattr(lifecycle, "mod_wsgi_daemon", lambda: hosts.Daemon("site", threads, None))
+    monkeypatch.setattr(lifecycle, "mod_wsgi_daemon", lambda: servers.Daemon("site", threads, None))
     pin = Pin(list, name="main", policy=Policy(prewarm=own))
     lifecycle.start([pin], Policy(prewarm=middleware))
     assert warmed == (["main"] if wanted else [])

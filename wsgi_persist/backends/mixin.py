@@ -15,7 +15,7 @@ from django.db.backends.signals import connection_created
 
 from wsgi_persist.backends.opening import OpeningMixin
 from wsgi_persist.backends.options import policy_of
-from wsgi_persist.backends.recovery import RecoveryMixin
+from wsgi_persist.backends.reconnect import ReconnectMixin
 from wsgi_persist.backends.transaction import come_to_rest
 from wsgi_persist.backends.upkeep import leave_to_django, put_aside
 from wsgi_persist.drivers import IDLE, driver_of
@@ -25,7 +25,7 @@ from wsgi_persist.worker import Scope, close_idle, current
 logger = logging.getLogger("wsgi_persist.backends")
 
 
-class PersistMixin(OpeningMixin, RecoveryMixin):
+class PersistMixin(OpeningMixin, ReconnectMixin):
     """A wrapper that leases its alias's pin while its thread serves a request, and is stock otherwise."""
 
     _spares_pin = False  # while close() is not the application's

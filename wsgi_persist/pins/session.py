@@ -8,7 +8,7 @@ from typing import Any
 
 from wsgi_persist.drivers import ACTIVE, IDLE, UNKNOWN, Driver, Ears, first_line, sqlstate, telling
 from wsgi_persist.errors import LeakedStateError
-from wsgi_persist.pins.catalogue import learn
+from wsgi_persist.pins.pg_catalog import learn
 from wsgi_persist.pins.state import LOST, Standing
 from wsgi_persist.policy import Policy
 from wsgi_persist.redaction import redacted

@@ -11,8 +11,8 @@ from typing import Any
 from wsgi_persist.errors import ScopeError
 from wsgi_persist.policy import Policy
 from wsgi_persist.worker import registry
-from wsgi_persist.worker.hosts import Daemon, hook_into_uwsgi, mod_wsgi_daemon, worker_name
 from wsgi_persist.worker.scope import current
+from wsgi_persist.worker.servers import Daemon, hook_into_uwsgi, mod_wsgi_daemon, worker_name
 from wsgi_persist.worker.targets import Target, Warmable, open_wrappers, targets
 
 logger = logging.getLogger("wsgi_persist.lifecycle")

@@ -2,7 +2,7 @@
 
 Django runs what is registered before it begins, and so before it loads the ENGINE of an alias that no
 model needed; but it loads that of each ``--database``, and asks its ``validation``. So
-:mod:`wsgi_persist.backends.checks.validation` tells of an alias's settings where nobody else does. In which
+:mod:`wsgi_persist.backends.checks.server` tells of an alias's settings where nobody else does. In which
 order Django asks the two is chance, and from 6.1 on it no longer says which aliases were named.
 """
 
@@ -17,7 +17,7 @@ from django.core import checks
 from wsgi_persist.backends.checks import workers
 from wsgi_persist.backends.checks.aliases import Alias, driver_module, ours
 from wsgi_persist.backends.checks.deployment import check_libraries, check_middleware
-from wsgi_persist.backends.checks.messages import without_passwords
+from wsgi_persist.backends.checks.passwords import without_passwords
 from wsgi_persist.policy import Policy
 
 TAG = "wsgi_persist"

@@ -16,7 +16,7 @@ from django.db.backends.base.validation import BaseDatabaseValidation
 
 from wsgi_persist.backends.checks import workers
 from wsgi_persist.backends.checks.aliases import Alias, ours
-from wsgi_persist.backends.checks.messages import without_passwords
+from wsgi_persist.backends.checks.passwords import without_passwords
 from wsgi_persist.backends.checks.settings import of_alias_alone
 
 _LIMITS = """

@@ -16,7 +16,7 @@ else:
     Base = object
 
 
-class RecoveryMixin(Base):
+class ReconnectMixin(Base):
     """A wrapper whose statements are sent again on a new connection, where that is safe."""
 
     _pin: PinnedConnection | None = None  # leased

@@ -1,4 +1,4 @@
-"""Messages of system checks."""
+"""Messages of system checks show no password."""
 
 from __future__ import annotations
 
