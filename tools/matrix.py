@@ -31,7 +31,7 @@ SLICE = (
     "tests/integration/test_request.py",
     "tests/integration/test_session.py",
     "tests/integration/test_reads.py",
-    "tests/integration/test_upkeep.py",
+    "tests/integration/test_receivers.py",
 )
 # What pip and the builds that it starts say of what is missing, and what that is.
 ABSENT = {

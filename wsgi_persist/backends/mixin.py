@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import get_ident
 from typing import Any
 
-from django.conf import settings
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
+from django.utils.connection import ConnectionDoesNotExist
 
 from wsgi_persist.backends.opening import OpeningMixin
 from wsgi_persist.backends.options import policy_of
 from wsgi_persist.backends.reconnect import ReconnectMixin
 from wsgi_persist.backends.transaction import come_to_rest
-from wsgi_persist.backends.upkeep import leave_to_django, put_aside
 from wsgi_persist.drivers import IDLE, driver_of
 from wsgi_persist.pins import CLOSED, LOST, PinnedConnection, State
 from wsgi_persist.worker import Scope, close_idle, current
@@ -41,7 +39,6 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
         scope = current()
         pin = self._pin_in(scope) if scope is not None else None
         if scope is None or pin is None:
-            leave_to_django()
             super().connect()
             return
         connection = scope.lease(pin, self)
@@ -62,27 +59,6 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
         if self._pin is None and self.connection is not None:
             self._make_way_for_pin()
         return bool(super().get_autocommit())
-
-    def _cursor(self, name: str | None = None) -> Any:
-        if self._pin is None or self.connection is None:
-            return super()._cursor(name)  # type: ignore[misc]  # missing from the stubs
-        # What the stock method does for an open connection that needs no check, in fewer calls.
-        try:
-            return self._prepare_cursor(self.create_cursor(name))  # type: ignore[attr-defined]
-        except Exception:
-            with self.wrap_database_errors:
-                raise
-
-    @property
-    def queries_logged(self) -> bool:
-        logged = bool(self.force_debug_cursor or settings.DEBUG)
-        if logged:
-            leave_to_django()  # which begins the log anew with each request
-        return logged
-
-    def validate_thread_sharing(self) -> None:
-        if self._thread_ident != get_ident():  # type: ignore[attr-defined]
-            super().validate_thread_sharing()
 
     @contextmanager
     def temporary_connection(self) -> Iterator[Any]:
@@ -113,9 +89,10 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
 
     def _is_the_alias(self) -> bool:
         """A copy of the wrapper, or one that stands in for it in a test, never meets the pin."""
-        # connections[alias] would make a wrapper where the thread has none, or fail for a copy's alias.
-        initialized: Any = connections._connections  # type: ignore[attr-defined]
-        return getattr(initialized, self.alias, None) is self
+        try:
+            return connections[self.alias] is self
+        except ConnectionDoesNotExist:
+            return False
 
     def _adopt(self, pin: PinnedConnection, connection: Any) -> None:
         """What ``connect()`` leaves behind, without its work: no statement, no parameters."""
@@ -127,7 +104,6 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
         self.close_at = None
         if self._introduced != pin.serial:
             self._introduced = pin.serial
-            put_aside()
             level = self.settings_dict["OPTIONS"].get("isolation_level")
             self.isolation_level = IsolationLevel(level or IsolationLevel.READ_COMMITTED)
             connection_created.send(sender=self.__class__, connection=self)
@@ -145,9 +121,7 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
             self._said_that_it_stays = busy
             what = "stays: it is in a transaction or shared" if busy else "was closed"
             logger.info("alias %r: its connection from before %s %s", self.alias, scope, what)
-        if busy:
-            leave_to_django()
-        else:
+        if not busy:
             with self._sparing_pin():
                 self.close()
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
-from wsgi_persist.backends.upkeep import put_aside
 from wsgi_persist.drivers import quietly_close, watchable
 from wsgi_persist.pins import PinnedConnection
 from wsgi_persist.policy import Policy
@@ -67,7 +66,6 @@ class OpeningMixin(Base):
     def _open(self, scope: Scope, pin: PinnedConnection) -> None:
         _outages[self.alias].connect(lambda: self._attempt(scope, pin), scope, self.persist_policy)
         self._introduced = pin.serial
-        put_aside()
 
     def _attempt(self, scope: Scope, pin: PinnedConnection) -> None:
         self._pin = pin

@@ -11,7 +11,6 @@ from django.core.signals import got_request_exception, request_started
 from django.db import connections
 from django.db.backends.signals import connection_created
 
-from wsgi_persist.backends.upkeep import is_stray
 from wsgi_persist.drivers import Ears, comes_from_loss, driver_of
 from wsgi_persist.sql import QUIET, Classifier
 from wsgi_persist.worker import current
@@ -44,7 +43,7 @@ def _watch(connection: Any, **kwargs: Any) -> None:
     if _note not in connection.execute_wrappers:
         # First: blocks of execute_wrapper() take theirs from the end.
         connection.execute_wrappers.insert(0, _note)
-    if is_stray(connection):
+    if connection.connection is not None and getattr(connection, "_pin", None) is None:
         _watch_cursors(connection.connection)
 
 

@@ -16,9 +16,8 @@ from wsgi_persist.drivers.errors import FAREWELLS, severity
 # Well within the 3 s that Apache leaves a worker.
 _CANCEL_TIMEOUT = 2.0
 
-# What an application can change, as the driver names it, and where its properties keep that: reading
-# these is five calls of Python functions less in every request.
-_PUBLIC = operator.attrgetter(
+# What an application can change.
+_LOOK = operator.attrgetter(
     "row_factory",
     "cursor_factory",
     "server_cursor_factory",
@@ -27,16 +26,6 @@ _PUBLIC = operator.attrgetter(
     "deferrable",
     "prepare_threshold",
     "prepared_max",
-)
-_BEHIND = operator.attrgetter(
-    "row_factory",
-    "cursor_factory",
-    "server_cursor_factory",
-    "_isolation_level",
-    "_read_only",
-    "_deferrable",
-    "_prepared.prepare_threshold",
-    "_prepared.prepared_max",
 )
 
 
@@ -97,12 +86,7 @@ class Psycopg3(Common):
         telling_registration(connection.adapters, registered)
 
     def attributes_asker(self, connection: Any) -> Callable[[], tuple[Any, ...]]:
-        ask = functools.partial(_BEHIND, connection)
-        try:
-            ask()
-        except AttributeError:
-            ask = functools.partial(_PUBLIC, connection)
-        return ask
+        return functools.partial(_LOOK, connection)
 
     def cancel(self, connection: Any) -> None:
         connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
