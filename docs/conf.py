@@ -12,7 +12,10 @@ project = "wsgi_persist"
 author = copyright = "the authors of wsgi_persist"
 version = release = __version__
 
-extensions = ["sphinx.ext.autodoc"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.graphviz"]
+# Installed with sphinx: few machines have a dot of their own.
+graphviz_dot = str(Path(sys.executable).parent / "graphviz-pure")
+graphviz_output_format = "svg"
 # The figures are included by the pages that tell of them.
 exclude_patterns = ["_build", "figures"]
 nitpicky = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +11,35 @@ from pathlib import Path
 import pytest
 
 import wsgi_persist
-from tests.unit.rooms import BESIDE, FLOORS, circles, faults, sources_of
+from tests.unit.rooms import BESIDE, FLOORS, circles, faults, inside, room_of, sources_of
 
 PACKAGE = Path(wsgi_persist.__file__).parent
-TOOLS = Path(__file__).parent.parent.parent / "tools"
+ROOT = Path(__file__).parent.parent.parent
+PAGE = ROOT / "docs" / "design.rst"
 SOURCES = sources_of(PACKAGE)
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py") if path.parent.name != "deploy")
 
 
 def test_imports_are_as_planned() -> None:
     assert faults(SOURCES) == []
+
+
+def test_drawing_of_the_maintainers_page_shows_them() -> None:
+    """What follows from two arrows is not drawn again."""
+    drawn = set(re.findall(r"^ +(\w+) -> (\w+)$", PAGE.read_text(), re.MULTILINE))
+    found = {
+        (room_of(module).replace("__main__", "command"), room_of(target))
+        for module in filter(None, SOURCES)
+        for target in inside(module, SOURCES)
+    }
+    assert drawn <= found
+    rooms = {arrow for arrow in found if arrow[0] != arrow[1] and arrow[1] != "version"}
+    assert rooms <= implied(drawn)
+
+
+def implied(arrows: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    further = {(start, end) for start, middle in arrows for at, end in arrows if at == middle}
+    return arrows if further <= arrows else implied(arrows | further)
 
 
 def test_every_room_has_its_floor() -> None:
@@ -70,7 +90,7 @@ def test_circle_in_a_room_is_found() -> None:
 
 
 def test_tools_import_in_no_circle() -> None:
-    assert list(circles(sources_of(TOOLS), "tools")) == []
+    assert list(circles(sources_of(ROOT / "tools"), "tools")) == []
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -9,9 +9,6 @@ from django.db.backends.utils import CursorWrapper
 
 from wsgi_persist.recovery import MOST
 
-# super() would cost as much as all that is done here.
-_send = CursorWrapper._execute  # type: ignore[attr-defined]  # missing from the stubs
-
 
 class Replaying(CursorWrapper):
     """Called for every statement, so it does by itself what the stock class does in more calls: errors
@@ -20,11 +17,13 @@ class Replaying(CursorWrapper):
     ``execute()`` and ``executemany()``, which tracing tools replace, are the stock ones.
     """
 
+    # Django's private method, as all that is public lies above the query log and execute_wrappers, to which
+    # a statement that is sent again would be two.
     def _execute(self, sql: Any, params: Any, *ignored: Any) -> Any:
         db = self.db
         session = None if db._pin is None else db._pin.session
         if session is None or db.needs_rollback:
-            return _send(self, sql, params)
+            return self._send(sql, params)
         standing = session.standing()
         try:
             if params is None:
@@ -39,11 +38,14 @@ class Replaying(CursorWrapper):
                     raise
         return self._execute_again(sql, params)
 
+    def _send(self, sql: Any, params: Any) -> Any:
+        return super()._execute(sql, params)  # type: ignore[misc]  # missing from the stubs
+
     def _execute_again(self, sql: Any, params: Any) -> Any:
         for left in reversed(range(MOST)):
             standing = self.db._pin.session.standing()
             try:
-                return _send(self, sql, params)
+                return self._send(sql, params)
             except Exception as error:
                 if not self.db.recovers(self, sql, standing, error, left):
                     raise

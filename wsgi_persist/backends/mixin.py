@@ -179,6 +179,7 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
         finally:
             self._spares_pin = False
 
+    # Django's hook: what close() does around it depends on the block, and is the same for a pin.
     def _close(self) -> None:
         pin, self._pin = self._pin, None
         if pin is None or pin.connection is None:

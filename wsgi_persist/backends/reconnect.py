@@ -63,6 +63,7 @@ class ReconnectMixin(Base):
             with self.wrap_database_errors:
                 self.connect()
             if autocommit is not self.autocommit:
+                # Django's hook, as set_autocommit() refuses inside a block.
                 self._set_autocommit(autocommit)  # type: ignore[attr-defined]
         except BaseException:
             # As stock: a block that is not over yet must not go on somewhere else.
@@ -93,6 +94,7 @@ class ReconnectMixin(Base):
         scope = current()
         return scope is not None and scope.trouble is not None and self.settings_dict["AUTOCOMMIT"]
 
+    # Django's hook: commit() goes on after it, as it must after a COMMIT that counts as done.
     def _commit(self) -> None:
         try:
             super()._commit()  # type: ignore[misc]  # missing from the stubs

@@ -18,6 +18,7 @@ from wsgi_persist.command.template import render
 from wsgi_persist.command.workers import account_of, identity
 
 if TYPE_CHECKING:
+    # argparse has no public name for it.
     Commands = argparse._SubParsersAction[Parser]
 
 _ABOUT = """\
