@@ -8,9 +8,12 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import wsgi_persist
-from tests.unit.rooms import sources_of
+from tests.unit.rooms import Sources, imports, room_of, sources_of
 
 SOURCES = sources_of(Path(wsgi_persist.__file__).parent)
 PAGE = Path(__file__).parent.parent.parent / "docs" / "design.rst"
@@ -18,40 +21,60 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "design.rst"
 ELSEWHERE = {"command.probe", "backends.postgis.base"}
 PROJECTS = ("django", "psycopg", "psycopg2", "wsgiref")
 # Public, whatever they begin with.
-DOCUMENTED = {"_exit", "_replace"}
+DOCUMENTED = {"_exit", "_replace", "_typeshed"}
+BY_NAME = {"getattr", "setattr", "hasattr", "delattr", "attrgetter", "methodcaller"}
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__")
+    return name.startswith("_") and not name.startswith("__") and name not in DOCUMENTED
 
 
-def nodes() -> Iterator[ast.AST]:
-    for text in SOURCES.values():
-        yield from ast.walk(ast.parse(text))
-
-
-def attributes_of_ours() -> set[str]:
-    """Those that the package's own classes have, and those of other objects that it makes up."""
-    found = set()
-    for node in nodes():
+def own_names(texts: Iterator[str]) -> set[str]:
+    """What classes have: methods, names in their bodies, and what is set on self."""
+    found: set[str] = set()
+    for node in (node for text in texts for node in ast.walk(ast.parse(text))):
         if isinstance(node, ast.ClassDef):
-            defined = [part for part in node.body if isinstance(part, (ast.FunctionDef, ast.ClassDef))]
-            found.update(part.name for part in defined)
-            found.update(name.id for part in node.body for name in ast.walk(part) if is_stored(name))
+            found.update(part.name for part in node.body if isinstance(part, (ast.FunctionDef, ast.ClassDef)))
+            stored = [name for part in node.body for name in ast.walk(part) if isinstance(name, ast.Name)]
+            found.update(name.id for name in stored if isinstance(name.ctx, ast.Store))
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             found.update([node.attr] if ast.unparse(node.value) == "self" else [])
     return found
 
 
-def is_stored(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+def of_others() -> set[str]:
+    """Private names of what the package meets of other projects."""
+    import psycopg
+    import psycopg2.extensions
+    from django.db import connections
+    from django.db.backends.postgresql.base import CursorDebugWrapper, DatabaseWrapper
+    from django.dispatch import Signal
+
+    of_drivers = [psycopg.Connection, psycopg.Cursor, psycopg.ServerCursor, psycopg2.extensions.connection]
+    met: list[Any] = [*of_drivers, DatabaseWrapper, CursorDebugWrapper, Signal(), connections]
+    return {name for each in met for name in dir(each) if is_private(name)}
 
 
-def read() -> set[str]:
-    """Private attributes of what is not ours, and private names that are imported."""
-    attributes = {node.attr for node in nodes() if isinstance(node, ast.Attribute)}
-    imported = {alias.name for node in nodes() if isinstance(node, ast.ImportFrom) for alias in node.names}
-    return set(filter(is_private, (attributes - attributes_of_ours()) | imported)) - DOCUMENTED
+def read(sources: Sources, others: set[str]) -> set[str]:
+    """Private names of others that a text reaches for: by attribute, by import, by a string."""
+    everywhere = own_names(iter(sources.values())) - others
+    found: set[str] = set()
+    for module, text in sources.items():
+        room = own_names(text for name, text in sources.items() if room_of(name) == room_of(module))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Attribute):
+                is_own = ast.unparse(node.value) in ("self", "cls", "super()")
+                found.update({node.attr} - (room if is_own else everywhere))
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in BY_NAME:
+                found.update(set(_parts(node)) - everywhere)
+        found.update(part for name in imports(text) for part in name.split("."))
+    return set(filter(is_private, found))
+
+
+def _parts(call: ast.Call) -> Iterator[str]:
+    for given in call.args:
+        if isinstance(given, ast.Constant) and isinstance(given.value, str):
+            yield from given.value.split(".")
 
 
 def overridden() -> set[str]:
@@ -78,4 +101,27 @@ def _sides(kind: type) -> tuple[set[str], set[str]]:
 
 def test_list_of_the_maintainers_page_is_all_there_is(django_site: None) -> None:
     listed = set(re.findall(r"^``(?:[\w.]+\.)?(_\w+)``", PAGE.read_text(), re.MULTILINE))
-    assert read() | overridden() == listed
+    assert read(SOURCES, of_others()) | overridden() == listed
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "name"),
+    [
+        ("backends.mixin", "connections._connections", "_connections"),
+        ("backends.mixin", "getattr(connections, '_connections')", "_connections"),
+        ("backends.mixin", "self._cursor()", "_cursor"),
+        ("backends.mixin", "wrapper._cursor()", "_cursor"),
+        (
+            "backends.mixin",
+            "class A:\n    def b(self):\n        super()._prepare_cursor()",
+            "_prepare_cursor",
+        ),
+        ("drivers.psycopg3", "operator.attrgetter('_isolation_level', '_prepared.x')", "_isolation_level"),
+        ("drivers.psycopg3", "from psycopg._conninfo_utils import x", "_conninfo_utils"),
+        ("worker.scope", "from _thread import get_ident", "_thread"),
+    ],
+)
+def test_what_is_not_on_it_is_found(django_site: None, module: str, text: str, name: str) -> None:
+    before = read(SOURCES, of_others())
+    after = read({**SOURCES, module: f"{SOURCES[module]}\n{text}\n"}, of_others())
+    assert after - before == {name}

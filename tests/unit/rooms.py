@@ -23,17 +23,26 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"sql", "policy"}),
     frozenset({"redaction", "errors", "version"}),
 )
+# A room within a room.
+INNER = "backends.checks"
 # These look at a site from outside, by another process: nothing of the floors imports them.
 BESIDE = {"command": {"redaction", "version"}, "__main__": {"command", "redaction", "version"}}
-# Whose imports are not the standard library's, by room or module.
+# Whose imports are not the standard library's, by room or module. No room needs a driver to be installed.
 GUESTS = {
     "backends": {"django"},
-    "drivers": {"psycopg", "psycopg2"},
     "worker.servers": {"mod_wsgi", "uwsgi"},
     "wsgi": {"_typeshed"},
     # The site's interpreter runs it; the command line never imports it.
     "command.probe": {"django"},
 }
+
+# Who looks for modules by name, at run time: a driver, or Django, that the application has imported; and
+# whether the application is wrapped.
+LOOK_UP = {
+    *("drivers.psycopg2", "drivers.waiting", "worker.targets"),
+    *("backends.checks.deployment", "command.probe"),
+}
+BY_NAME = {"sys.modules", "importlib.import_module", "import_module", "__import__", "exec", "eval"}
 
 Sources = Mapping[str, str]  # texts by the module's name without the package's: "", "worker", "worker.scope"
 
@@ -47,7 +56,7 @@ def sources_of(folder: Path) -> dict[str, str]:
     return found
 
 
-def imports(text: str, package: str = PACKAGE) -> Iterator[str]:
+def imports(text: str) -> Iterator[str]:
     """Full names, down to what is imported; a relative import is told by its dots."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -62,7 +71,7 @@ def room_of(module: str) -> str:
 
 def inside(module: str, sources: Sources, package: str = PACKAGE) -> Iterator[str]:
     """The modules of the package that *module* imports."""
-    for name in imports(sources[module], package):
+    for name in imports(sources[module]):
         if name.partition(".")[0] == package:
             target = name.removeprefix(package).removeprefix(".")
             yield target if target in sources else target.rpartition(".")[0]
@@ -72,6 +81,7 @@ def faults(sources: Sources) -> list[str]:
     """Everything that is not as planned, one line each."""
     return [
         *_strangers(sources),
+        *_by_name(sources),
         *_arrows(sources),
         *(f"a circle: {' > '.join(circle)}" for circle in circles(sources)),
     ]
@@ -86,6 +96,14 @@ def _strangers(sources: Sources) -> Iterator[str]:
                 yield f"{module} imports {name.rpartition('.')[0] or name}"
 
 
+def _by_name(sources: Sources) -> Iterator[str]:
+    for module in sources.keys() - LOOK_UP:
+        used = {ast.unparse(node) for node in ast.walk(ast.parse(sources[module]))
+                if isinstance(node, (ast.Name, ast.Attribute))}  # fmt: skip
+        yield from (f"{module} imports by {name}" for name in sorted(used & BY_NAME))
+        yield from (f"{module} reaches into {name}" for name in used if name.startswith(f"{PACKAGE}."))
+
+
 def _arrows(sources: Sources) -> Iterator[str]:
     for module in filter(None, sources):  # the package itself hands on what is public
         room = room_of(module)
@@ -93,6 +111,8 @@ def _arrows(sources: Sources) -> Iterator[str]:
             if room_of(target) == room:
                 if target == room:
                     yield f"{module} imports by the door of its own room"
+                elif target.startswith(f"{INNER}.") and not module.startswith(INNER):
+                    yield f"past the door: {module} imports {target}"
             elif not target or room_of(target) not in _below(room):
                 yield f"an arrow up: {module} imports {target or PACKAGE}"
             elif target != room_of(target):

@@ -12,12 +12,13 @@ import pytest
 
 import wsgi_persist
 from tests.unit.rooms import BESIDE, FLOORS, circles, faults, inside, room_of, sources_of
+from wsgi_persist.pins.state import MOVES, State
 
 PACKAGE = Path(wsgi_persist.__file__).parent
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "design.rst"
 SOURCES = sources_of(PACKAGE)
-ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py") if path.parent.name != "deploy")
+ROOMS = sorted(name for name in SOURCES if name and PACKAGE.joinpath(*name.split(".")).is_dir())
 
 
 def test_imports_are_as_planned() -> None:
@@ -35,6 +36,20 @@ def test_drawing_of_the_maintainers_page_shows_them() -> None:
     assert drawn <= found
     rooms = {arrow for arrow in found if arrow[0] != arrow[1] and arrow[1] != "version"}
     assert rooms <= implied(drawn)
+
+
+def test_modules_of_the_maintainers_page_are_there() -> None:
+    rooms = "|".join(ROOMS)
+    named = set(re.findall(rf"``(?:wsgi_persist/)?((?:{rooms})/\w[\w/]*)(?:\.py)?``", PAGE.read_text()))
+    assert len(named) > 20
+    assert {name for name in named if name.strip("/").replace("/", ".") not in SOURCES} == set()
+
+
+def test_states_of_the_maintainers_page_are_those_of_a_pin() -> None:
+    rows = re.findall(r"^([A-Z]+) +(\S.*?)  +([A-Z, ]+|nothing)$", PAGE.read_text(), re.MULTILINE)
+    found = {name: set(re.findall(r"[A-Z]+", follows)) for name, _, follows in rows}
+    assert found == {state.name: {after.name for after in MOVES[state]} for state in State}
+    assert all(State[name].value.startswith(meaning) for name, meaning, _ in rows)
 
 
 def implied(arrows: set[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -73,6 +88,20 @@ def test_every_room_has_its_floor() -> None:
         ("worker.scope", "from django.db import connections", "worker.scope imports django.db"),
         ("pins.pin", "def f():\n    import psycopg2", "pins.pin imports psycopg2"),
         ("pins.pin", "from . import state", "pins.pin imports ."),
+        ("drivers.psycopg2", "import psycopg2", "drivers.psycopg2 imports psycopg2"),
+        ("pins.pin", "import sys\nsys.modules['psycopg2']", "pins.pin imports by sys.modules"),
+        ("pins.pin", "__import__('django.db')", "pins.pin imports by __import__"),
+        ("pins.pin", "import_module('django.db')", "pins.pin imports by import_module"),
+        (
+            "worker.scope",
+            "import wsgi_persist.pins\nwsgi_persist.wsgi.PersistMiddleware",
+            "worker.scope reaches into wsgi_persist.wsgi",
+        ),
+        (
+            "backends.mixin",
+            "from wsgi_persist.backends.checks.server import PersistValidation",
+            "past the door: backends.mixin imports backends.checks.server",
+        ),
     ],
 )
 def test_what_is_not_as_planned_is_found(module: str, text: str, fault: str) -> None:

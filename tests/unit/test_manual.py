@@ -25,7 +25,7 @@ WRITERS = {"_report": ("WARNING", "pin %r: ")}
 PASSED_ON = {"pin %r: %s"}
 # Where a connection is closed: methods that are given the reason, and where others return it.
 CLOSING = {"drop", "abandon", "close_idle"}
-RETURNING = ["pin.py", "session.py"]
+RETURNING = ["pins/pin.py", "pins/session.py"]
 REASONS = "Why a connection was closed"
 # Texts with a name of their own, by that name.
 NAMED = {
@@ -59,7 +59,7 @@ def assigned_to(name: str, inside: ast.AST) -> str | None:
 
 def functions(*names: str) -> Iterator[ast.FunctionDef]:
     """All functions, or those of the files so named."""
-    trees = [tree for path, tree in SOURCES.items() if not names or path.name in names]
+    trees = [tree for path, tree in SOURCES.items() if not names or "/".join(path.parts[-2:]) in names]
     assert len(trees) >= len(names)
     for tree in trees:
         yield from (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))

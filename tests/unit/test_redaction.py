@@ -116,12 +116,12 @@ def test_what_is_no_host_hides_hosts_only() -> None:
 
 
 def test_every_logger_of_the_package_redacts() -> None:
-    names = {
+    names = [
         name
         for path in PACKAGE.rglob("*.py")
         for name in re.findall(r'getLogger\("wsgi_persist\.(\w+)"\)', path.read_text())
-    }
-    assert names == set(LOGGERS)
+    ]
+    assert set(names) == set(LOGGERS)
     assert sum(path.read_text().count("getLogger(") for path in PACKAGE.rglob("*.py")) == len(names) + 1
 
 

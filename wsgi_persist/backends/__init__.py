@@ -1,1 +1,1 @@
-"""With Django, which this room alone imports: database backends whose connection is a pin in a request."""
+"""With Django: database backends whose connection is a pin in a request, and their system checks."""

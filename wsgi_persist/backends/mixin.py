@@ -90,6 +90,7 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
     def _is_the_alias(self) -> bool:
         """A copy of the wrapper, or one that stands in for it in a test, never meets the pin."""
         try:
+            # Where the thread has none yet, one is made: this is a copy then.
             return connections[self.alias] is self
         except ConnectionDoesNotExist:
             return False
@@ -189,5 +190,5 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
 
     def _close_idle_pin(self) -> None:
         """Closing means closing, also after the request: a test database is about to be dropped."""
-        if self._introduced and self._is_the_alias():
+        if self._introduced:
             close_idle(self.alias, self._introduced, CLOSED)

@@ -31,13 +31,6 @@ def is_farewell(error: BaseException | None) -> bool:
     return diagnosis is not None and severity(diagnosis) in FAREWELLS
 
 
-def says_it_ended(error: BaseException | None) -> bool | None:
-    """Whether its connection is gone; None where it may be, and has to be looked at."""
-    if sqlstate(error) is not None:
-        return is_farewell(error)  # else the server has answered the statement
-    return None if driver_error(error) is not None else False
-
-
 def severity(diagnosis: Any) -> str | None:
     """As the server means it; PgBouncer says it in one field alone, in English."""
     found: str | None = diagnosis.severity_nonlocalized or diagnosis.severity

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_persist.drivers import ACTIVE, UNKNOWN, Driver, driver_of, neutralise, quietly_close, says_it_ended
+from wsgi_persist.drivers import ACTIVE, UNKNOWN, Driver, driver_of, neutralise, quietly_close
 from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.pins.liveness import NEVER, Watch, answers, is_alive_though_readable, is_readable
 from wsgi_persist.pins.session import Session
@@ -134,11 +134,6 @@ class PinnedConnection:
         return not is_readable(self.fd) or is_alive_though_readable(
             self.driver, self.connection, self.policy.connect_timeout
         )
-
-    def was_lost(self, error: BaseException) -> bool:
-        """Whether the leased connection is gone, and this exception came from that."""
-        told = says_it_ended(error)
-        return not self.is_alive() if told is None else told
 
     def lose(self) -> None:
         """The application is told that the leased connection is gone; it keeps it, closed."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
-from wsgi_persist.drivers import driver_of, first_line
+from wsgi_persist.drivers import driver_error, driver_of, first_line, is_farewell, sqlstate
 from wsgi_persist.pins import PinnedConnection, Session, Standing
 from wsgi_persist.sql import UNMARK, Kind, Leaves, writes
 from wsgi_persist.worker import Scope, current
@@ -50,7 +50,7 @@ def recovers(owner: Owner, scope: Scope, pin: PinnedConnection, sent: Sent, erro
 
     :raises Exception: the database cannot be reached.
     """
-    if pin.is_lost or not pin.was_lost(error):
+    if pin.is_lost or not _was_lost(pin, error):
         return False
     session = pin.session
     assert session is not None
@@ -84,7 +84,7 @@ def survives_commit(owner: Owner, scope: Scope, pin: PinnedConnection, error: Ex
 
     :raises Exception: the database cannot be reached.
     """
-    if pin.is_lost or not pin.was_lost(error):
+    if pin.is_lost or not _was_lost(pin, error):
         return False
     session = pin.session
     assert session is not None
@@ -99,6 +99,13 @@ def survives_commit(owner: Owner, scope: Scope, pin: PinnedConnection, error: Ex
     _log(scope, pin, "a COMMIT of nothing but reads", error)
     owner.replace_connection()
     return True
+
+
+def _was_lost(pin: PinnedConnection, error: Exception) -> bool:
+    """Whether the leased connection is gone, and this exception came from that."""
+    if sqlstate(error) is not None:
+        return is_farewell(error)  # else the server has answered the statement
+    return driver_error(error) is not None and not pin.is_alive()
 
 
 def _may_be_done(session: Session, sent: Sent, in_flight: bool) -> bool:

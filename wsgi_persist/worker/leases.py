@@ -11,7 +11,7 @@ from wsgi_persist.worker.trouble import Trouble
 
 
 class Leases:
-    """The leases of one request at a time, and its account with the database.
+    """The leases of one request at a time, and its account with the database; its text names the request.
 
     :ivar now: the monotonic clock, read once when the request came in.
     :ivar trouble: what it suffered from the database, if anything.
@@ -25,7 +25,7 @@ class Leases:
         self.wrote = False
         self.no_replay = 0
         self._leased: list[tuple[PinnedConnection, Holder | None]] = []
-        self._stopping = False
+        self._stopping = False  # whether the worker is; then there is no time to wait
 
     def lease(self, pin: PinnedConnection, holder: Holder | None) -> Any:
         """The pin's live connection for the present request, or None when one must be opened."""
@@ -64,6 +64,12 @@ class Leases:
         for pin, _ in self._leased:
             if pin.session is not None:
                 pin.session.wrote = True
+
+    def _close_account(self) -> None:
+        """For the next request."""
+        self.trouble = None
+        self.wrote = False
+        self.no_replay = 0
 
     def _give_back(self) -> LeakedStateError | None:
         """End every lease; what to raise about what the request left."""

@@ -20,6 +20,16 @@ logger = logging.getLogger("wsgi_persist.scope")
 _NO_REQUEST: Mapping[str, Any] = {}
 
 
+class _Thread(threading.local):
+    inside: Scope | None = None  # whose boundary this thread holds
+
+
+_here = _Thread()
+# A thread's scope is reachable from its thread alone, so that it ends with it; this is for stopping.
+_all: weakref.WeakSet[Scope] = weakref.WeakSet()
+_all_lock = threading.Lock()
+
+
 class Scope(Leases):
     """The pins that one process or one thread keeps.
 
@@ -66,7 +76,7 @@ class Scope(Leases):
         try:
             self.owner = get_ident()
             self._request = environ
-            _thread.inside = self
+            _here.inside = self
             events = self._watch.poll(0)
             now = self.now = self._clock()
             if events:
@@ -156,7 +166,7 @@ class Scope(Leases):
         return Scope("request", self._clock, host).enter(environ, boundary)
 
     def _guest_leaves(self) -> None:
-        _thread.inside = self
+        _here.inside = self
         self._guests -= 1
         if self._leaves_later and not self._guests:
             self._leaves_later = False
@@ -170,9 +180,7 @@ class Scope(Leases):
     def _release(self) -> None:
         self.owner = None
         self.leaving = False
-        self.trouble = None
-        self.wrote = False
-        self.no_replay = 0
+        self._close_account()
         self._request = _NO_REQUEST
         self._boundary.release()
 
@@ -191,19 +199,9 @@ def stop_pins(pins: dict[Hashable, PinnedConnection]) -> int:
     return closed
 
 
-class _Thread(threading.local):
-    inside: Scope | None = None  # whose boundary this thread holds
-
-
-_thread = _Thread()
-# A thread's scope is reachable from its thread alone, so that it ends with it; this is for stopping.
-_all: weakref.WeakSet[Scope] = weakref.WeakSet()
-_all_lock = threading.Lock()
-
-
 def current() -> Scope | None:
     """The scope whose boundary the calling thread holds: None outside a request."""
-    inside = _thread.inside
+    inside = _here.inside
     return inside if inside is not None and inside.owner == get_ident() else None
 
 
@@ -219,4 +217,4 @@ def forget_scopes() -> None:
     for scope in list(_all):
         scope.forget()
     _all.clear()
-    _thread.inside = None
+    _here.inside = None

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from wsgi_persist.policy import Policy
 
-logger = logging.getLogger("wsgi_persist.targets")
+logger = logging.getLogger("wsgi_persist.lifecycle")
 
 
 class Warmable(Protocol):

@@ -32,11 +32,11 @@ def check_middleware(app_configs: Sequence[Any] | None = None, **kwargs: Any) ->
     # A script that ends the process would end the check, too, with status 0.
     except (Exception, SystemExit) as error:
         return [_not_wrapped(f"WSGI_APPLICATION = {named!r} cannot be imported: {error}")]
-    wrapped = bool(_made_of("wsgi.middleware", "PersistMiddleware"))
+    wrapped = bool(_made_of("PersistMiddleware"))
     if aliases and not wrapped:
         names = ", ".join(alias.path for alias in aliases)
         return [_not_wrapped(f"{names}: nothing is kept, as {named!r} is not wrapped in PersistMiddleware.")]
-    if wrapped and not aliases and not _made_of("plain.pin", "Pin"):
+    if wrapped and not aliases and not _made_of("Pin"):
         return [_nothing_kept(named)]
     return []
 
@@ -54,10 +54,10 @@ def _nothing_kept(named: str) -> checks.CheckMessage:
     )
 
 
-def _made_of(module: str, name: str) -> list[Any]:
-    """Instances in this process: another middleware may stand around ours."""
-    kind = getattr(sys.modules.get(f"wsgi_persist.{module}"), name, None)
-    return [found for found in gc.get_objects() if type(found) is kind] if kind else []
+def _made_of(name: str) -> list[Any]:
+    """Instances of a public class in this process: another middleware may stand around ours."""
+    kind = getattr(sys.modules["wsgi_persist"], name)
+    return [found for found in gc.get_objects() if type(found) is kind]
 
 
 @without_passwords

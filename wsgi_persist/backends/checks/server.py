@@ -14,10 +14,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 from django.db.backends.base.validation import BaseDatabaseValidation
 
-from wsgi_persist.backends.checks import workers
 from wsgi_persist.backends.checks.aliases import Alias, ours
 from wsgi_persist.backends.checks.passwords import without_passwords
 from wsgi_persist.backends.checks.settings import of_alias_alone
+from wsgi_persist.backends.checks.workers import announced
 
 _LIMITS = """
 SELECT pg_backend_pid(),
@@ -106,7 +106,7 @@ def _no_pooler(alias: Alias) -> checks.CheckMessage:
 
 
 def _connections(alias: Alias, answer: Answer) -> Iterator[checks.CheckMessage]:
-    processes, threads = workers.announced()
+    processes, threads = announced()
     if processes is None or answer.through_pooler:
         return  # a pooler has limits of its own
     kept = 1 if alias.persist.get("scope") == "process" else threads or 1

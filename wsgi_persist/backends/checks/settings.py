@@ -14,10 +14,10 @@ from typing import Any
 
 from django.core import checks
 
-from wsgi_persist.backends.checks import workers
 from wsgi_persist.backends.checks.aliases import Alias, driver_module, ours
 from wsgi_persist.backends.checks.deployment import check_libraries, check_middleware
 from wsgi_persist.backends.checks.passwords import without_passwords
+from wsgi_persist.backends.checks.workers import announced, unreadable
 from wsgi_persist.policy import Policy
 
 TAG = "wsgi_persist"
@@ -99,7 +99,7 @@ def _pool(alias: Alias) -> Iterator[checks.CheckMessage]:
 
 
 def _scope(alias: Alias) -> Iterator[checks.CheckMessage]:
-    threads = workers.announced().threads or 1
+    threads = announced().threads or 1
     if threads > 1 and alias.persist.get("scope") == "process":
         path = f"{alias.path}['OPTIONS']['persist']['scope']"
         yield checks.Error(
@@ -118,7 +118,7 @@ def check_environment(app_configs: Sequence[Any] | None = None, **kwargs: Any) -
             hint=f"export {name}=1",
             id="wsgi_persist.E005",
         )
-        for name, value in workers.unreadable().items()
+        for name, value in unreadable().items()
     ]
 
 
