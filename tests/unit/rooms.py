@@ -39,7 +39,7 @@ GUESTS = {
 # Who looks for modules by name, at run time: a driver, or Django, that the application has imported; and
 # whether the application is wrapped.
 LOOK_UP = {
-    *("drivers.psycopg2", "drivers.waiting", "worker.targets"),
+    *("drivers.psycopg2", "drivers.waiting", "worker.warmup"),
     *("backends.checks.deployment", "command.probe"),
 }
 BY_NAME = {"sys.modules", "importlib.import_module", "import_module", "__import__", "exec", "eval"}

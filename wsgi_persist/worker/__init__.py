@@ -5,8 +5,8 @@ from wsgi_persist.worker.lifecycle import start, threads_refused
 from wsgi_persist.worker.registry import close_idle, process_scope, thread_scope
 from wsgi_persist.worker.scope import Scope, current
 from wsgi_persist.worker.servers import worker_name
-from wsgi_persist.worker.targets import is_ours
 from wsgi_persist.worker.trouble import Trouble
+from wsgi_persist.worker.warmup import is_ours
 
 __all__ = [
     "Boundary",

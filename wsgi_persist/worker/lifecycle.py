@@ -1,4 +1,4 @@
-"""The life of a worker: warm-up, fork, shutdown."""
+"""The life of a worker: start, fork, shutdown."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from wsgi_persist.policy import Policy
 from wsgi_persist.worker import registry
 from wsgi_persist.worker.scope import current
 from wsgi_persist.worker.servers import Daemon, hook_into_uwsgi, mod_wsgi_daemon, worker_name
-from wsgi_persist.worker.targets import Target, Warmable, open_wrappers, targets
+from wsgi_persist.worker.warmup import Target, Warmable, open_wrappers, targets, wants_warm_up, warm_up
 
 logger = logging.getLogger("wsgi_persist.lifecycle")
-
-_WARM_UP = {"REQUEST_METHOD": "(warm-up)"}
 
 
 def choose_scope(policy: Policy, found: Iterable[Target]) -> str:
@@ -60,7 +58,7 @@ def start(pins: Iterable[Warmable], policy: Policy) -> tuple[str, bool]:
         _close_connections_of_the_script()
     one_at_a_time = daemon is not None and daemon.threads == 1
     if chosen != "thread" and current() is None:
-        _warm_up([t for t in found if _wants_warm_up(policy, t.policy, one_at_a_time)])
+        warm_up([t for t in found if wants_warm_up(policy, t.policy, one_at_a_time)])
     return chosen, any(p.replay_requests for p in (policy, *(t.policy for t in found)))
 
 
@@ -72,36 +70,6 @@ def _warn_of_sub_interpreter(daemon: Daemon) -> None:
             "and give each site a process group",
             daemon.sub_interpreter,
             daemon.group,
-        )
-
-
-def _wants_warm_up(middleware: Policy, own: Policy, one_at_a_time: bool) -> bool:
-    if own.pooler == "transaction":
-        return False
-    prewarm = own.prewarm if middleware.prewarm == "auto" else middleware.prewarm
-    return one_at_a_time if prewarm == "auto" else prewarm
-
-
-def _warm_up(found: list[Target]) -> None:
-    """Open the pins on the loading thread, as a request would, for the request thread to adopt."""
-    if not found:
-        return
-    boundary = registry.process_scope().enter(_WARM_UP)
-    try:
-        for target in found:
-            _quietly_warm_up(target)
-    finally:
-        boundary.leave()
-
-
-def _quietly_warm_up(target: Target) -> None:
-    try:
-        target.warm_up()
-    except Exception as error:
-        logger.warning(
-            "pin %r: not opened at start, the first request that needs it will try again: %s",
-            target.name,
-            str(error).strip(),
         )
 
 

@@ -15,7 +15,7 @@ from django.core import checks
 from django.utils.module_loading import import_string
 
 from wsgi_persist.backends.checks.aliases import driver_module, ours
-from wsgi_persist.backends.checks.passwords import without_passwords
+from wsgi_persist.backends.checks.redaction import without_passwords
 
 # Where Debian enables Apache's TLS.
 MOD_SSL = Path("/etc/apache2/mods-enabled/ssl.load")

@@ -15,7 +15,7 @@ from django.db import DatabaseError
 from django.db.backends.base.validation import BaseDatabaseValidation
 
 from wsgi_persist.backends.checks.aliases import Alias, ours
-from wsgi_persist.backends.checks.passwords import without_passwords
+from wsgi_persist.backends.checks.redaction import without_passwords
 from wsgi_persist.backends.checks.settings import of_alias_alone
 from wsgi_persist.backends.checks.workers import announced
 

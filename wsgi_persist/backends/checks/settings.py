@@ -16,7 +16,7 @@ from django.core import checks
 
 from wsgi_persist.backends.checks.aliases import Alias, driver_module, ours
 from wsgi_persist.backends.checks.deployment import check_libraries, check_middleware
-from wsgi_persist.backends.checks.passwords import without_passwords
+from wsgi_persist.backends.checks.redaction import without_passwords
 from wsgi_persist.backends.checks.workers import announced, unreadable
 from wsgi_persist.policy import Policy
 

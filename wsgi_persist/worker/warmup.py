@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from wsgi_persist.policy import Policy
+from wsgi_persist.worker import registry
 
 logger = logging.getLogger("wsgi_persist.lifecycle")
+
+_WARM_UP = {"REQUEST_METHOD": "(warm-up)"}
 
 
 class Warmable(Protocol):
@@ -36,6 +39,36 @@ def targets(pins: Iterable[Warmable]) -> list[Target]:
     """The pins given, and every alias of Django's whose backend is ours, with validated options."""
     plain = [Target(pin.name, pin.policy, pin.warm_up) for pin in pins]
     return plain + [Target(w.alias, w.persist_policy, w.warm_up) for w in _django_wrappers()]
+
+
+def wants_warm_up(middleware: Policy, own: Policy, one_at_a_time: bool) -> bool:
+    if own.pooler == "transaction":
+        return False
+    prewarm = own.prewarm if middleware.prewarm == "auto" else middleware.prewarm
+    return one_at_a_time if prewarm == "auto" else prewarm
+
+
+def warm_up(found: list[Target]) -> None:
+    """Open the pins on the loading thread, as a request would, for the request thread to adopt."""
+    if not found:
+        return
+    boundary = registry.process_scope().enter(_WARM_UP)
+    try:
+        for target in found:
+            _quietly_warm_up(target)
+    finally:
+        boundary.leave()
+
+
+def _quietly_warm_up(target: Target) -> None:
+    try:
+        target.warm_up()
+    except Exception as error:
+        logger.warning(
+            "pin %r: not opened at start, the first request that needs it will try again: %s",
+            target.name,
+            str(error).strip(),
+        )
 
 
 def is_ours(db: Any, alias: str) -> bool:
