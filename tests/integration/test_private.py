@@ -107,8 +107,8 @@ def test_list_of_the_maintainers_page_is_all_there_is(django_site: None) -> None
 @pytest.mark.parametrize(
     ("module", "text", "name"),
     [
-        ("backends.mixin", "connections._connections", "_connections"),
-        ("backends.mixin", "getattr(connections, '_connections')", "_connections"),
+        ("backends.mixin", "connections._settings", "_settings"),
+        ("backends.mixin", "getattr(connections, '_settings')", "_settings"),
         ("backends.mixin", "self._cursor()", "_cursor"),
         ("backends.mixin", "wrapper._cursor()", "_cursor"),
         (
