@@ -109,7 +109,7 @@ def test_list_of_the_maintainers_page_is_all_there_is(django_site: None) -> None
     [
         ("backends.mixin", "connections._settings", "_settings"),
         ("backends.mixin", "getattr(connections, '_settings')", "_settings"),
-        ("backends.mixin", "self._savepoint()", "_savepoint"),
+        ("backends.mixin", "self._cursor()", "_cursor"),
         ("backends.mixin", "wrapper._cursor()", "_cursor"),
         (
             "backends.mixin",

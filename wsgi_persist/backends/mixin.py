@@ -60,19 +60,6 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
             self._make_way_for_pin()
         return bool(super().get_autocommit())
 
-    # Django's hook, as cursor() would pass by the subclasses that extend it (django-tenants). The stock one
-    # looks after the connection before each statement; a pin was checked when the request came in.
-    def _cursor(self, name: str | None = None) -> Any:
-        if self._pin is None or self.connection is None:
-            return super()._cursor(name)  # type: ignore[misc]  # missing from the stubs
-        self.validate_thread_sharing()
-        try:
-            cursor = self.create_cursor(name)
-        except Exception:
-            with self.wrap_database_errors:
-                raise
-        return self.make_debug_cursor(cursor) if self.queries_logged else self.make_cursor(cursor)
-
     @contextmanager
     def temporary_connection(self) -> Iterator[Any]:
         # The stock method closes a connection that it has to open, and closing drops the pin.
