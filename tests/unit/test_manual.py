@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
@@ -176,18 +175,3 @@ def test_every_entry_says_why_and_what_to_do(title: str) -> None:
 def test_option_is_in_the_guide(name: str) -> None:
     _, _, options = PAGES["guide.rst"].partition("\nOptions\n-------\n")
     assert f"``{name}``" in options
-
-
-def test_settings_for_a_pooler_are_accepted() -> None:
-    from wsgi_persist.backends.options import policy_of
-
-    (block,) = re.findall(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", PAGES["scaling.rst"])
-    namespace: dict[str, dict[str, dict[str, object]]] = {}
-    exec(textwrap.dedent(block), namespace)
-    assert policy_of("default", namespace["DATABASES"]["default"]) == Policy(pooler="transaction")
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_blocks_are_python(page: str) -> None:
-    for block in re.findall(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", PAGES[page]):
-        ast.parse(textwrap.dedent(block))
