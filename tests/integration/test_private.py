@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import wsgi_persist
+from tests.conftest import DRIVER
 from tests.unit.rooms import Sources, imports, room_of, sources_of
 
 SOURCES = sources_of(Path(wsgi_persist.__file__).parent)
@@ -43,15 +44,14 @@ def own_names(texts: Iterator[str]) -> set[str]:
 
 
 def of_others() -> set[str]:
-    """Private names of what the package meets of other projects."""
-    import psycopg
-    import psycopg2.extensions
+    """Private names of what the package meets of other projects; the other driver is hidden."""
     from django.db import connections
     from django.db.backends.postgresql.base import CursorDebugWrapper, DatabaseWrapper
     from django.dispatch import Signal
 
-    of_drivers = [psycopg.Connection, psycopg.Cursor, psycopg.ServerCursor, psycopg2.extensions.connection]
-    met: list[Any] = [*of_drivers, DatabaseWrapper, CursorDebugWrapper, Signal(), connections]
+    driver = importlib.import_module({"psycopg2": "psycopg2.extensions"}.get(DRIVER, DRIVER))
+    of_driver = [kind for kind in vars(driver).values() if inspect.isclass(kind)]
+    met: list[Any] = [*of_driver, DatabaseWrapper, CursorDebugWrapper, Signal(), connections]
     return {name for each in met for name in dir(each) if is_private(name)}
 
 
