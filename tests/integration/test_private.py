@@ -30,10 +30,10 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__") and name not in DOCUMENTED
 
 
-def own_names(texts: Iterator[str]) -> set[str]:
+def own_names(text: str) -> set[str]:
     """What classes have: methods, names in their bodies, and what is set on self."""
     found: set[str] = set()
-    for node in (node for text in texts for node in ast.walk(ast.parse(text))):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ClassDef):
             found.update(part.name for part in node.body if isinstance(part, (ast.FunctionDef, ast.ClassDef)))
             stored = [name for part in node.body for name in ast.walk(part) if isinstance(name, ast.Name)]
@@ -57,14 +57,16 @@ def of_others() -> set[str]:
 
 def read(sources: Sources, others: set[str]) -> set[str]:
     """Private names of others that a text reaches for: by attribute, by import, by a string."""
-    everywhere = own_names(iter(sources.values())) - others
+    rooms: dict[str, set[str]] = {}
+    for module, text in sources.items():
+        rooms.setdefault(room_of(module), set()).update(own_names(text))
+    everywhere = set().union(*rooms.values()) - others
     found: set[str] = set()
     for module, text in sources.items():
-        room = own_names(text for name, text in sources.items() if room_of(name) == room_of(module))
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Attribute):
                 is_own = ast.unparse(node.value) in ("self", "cls", "super()")
-                found.update({node.attr} - (room if is_own else everywhere))
+                found.update({node.attr} - (rooms[room_of(module)] if is_own else everywhere))
             elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in BY_NAME:
                 found.update(set(_parts(node)) - everywhere)
         found.update(part for name in imports(text) for part in name.split("."))

@@ -98,8 +98,8 @@ def _strangers(sources: Sources) -> Iterator[str]:
 
 def _by_name(sources: Sources) -> Iterator[str]:
     for module in sources.keys() - LOOK_UP:
-        used = {ast.unparse(node) for node in ast.walk(ast.parse(sources[module]))
-                if isinstance(node, (ast.Name, ast.Attribute))}  # fmt: skip
+        nodes = ast.walk(ast.parse(sources[module]))
+        used = {ast.unparse(node) for node in nodes if isinstance(node, (ast.Name, ast.Attribute))}
         yield from (f"{module} imports by {name}" for name in sorted(used & BY_NAME))
         yield from (f"{module} reaches into {name}" for name in used if name.startswith(f"{PACKAGE}."))
 
