@@ -150,10 +150,11 @@ class Server:
             return list(cursor.fetchall()) if cursor.description else []
 
     def backends(self) -> list[int]:
-        """Every client backend but the observer's."""
+        """Every client backend but the observer's that has let its client in: PostgreSQL 18 shows one
+        before that, whose "connection authorized" is still to come in the log."""
         rows = self(
             "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' "
-            "AND application_name <> 'observer' ORDER BY pid"
+            "AND application_name <> 'observer' AND state IS DISTINCT FROM 'starting' ORDER BY pid"
         )
         return [row[0] for row in rows]
 
