@@ -15,6 +15,7 @@ from pathlib import Path
 from tools import httpd as installed
 from tools.httpd import ApacheError, Httpd
 from tools.postgres import free_port
+from tools.steps import undisturbed
 
 VHOSTS = Path(__file__).resolve().parent.parent / "deploy" / "apache"
 VHOST = VHOSTS / "wsgi_persist.conf"
@@ -71,7 +72,7 @@ class Apache:
         self.modules = (f"mpm_{mpm}", *MODULES, *modules)
         self.reaches = reaches
         self.vhost = vhost
-        self.httpd = httpd or installed.pypi()
+        self.httpd = httpd or installed.at_hand()
         self.error_log = self.root / "error.log"
         self.config = self.root / "httpd.conf"
         self._run: Path | None = None
@@ -88,7 +89,6 @@ class Apache:
 
     def start(self, timeout: float = 30.0) -> Apache:
         installed.require_readable(self._needed())
-        self._configure()
         self._expect_ready(self._launch, timeout)
         return self
 
@@ -160,14 +160,15 @@ class Apache:
         return [str(self.httpd.program), "-D", "FOREGROUND", "-f", str(self.config)]
 
     def _launch(self) -> None:
-        with self.error_log.open("ab") as log:
+        self._configure()
+        with self.error_log.open("ab") as log, undisturbed():
             self._process = subprocess.Popen(
                 self._command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env={**os.environ, **self.environ},
+                env={**self.httpd.environ(), **self.environ},
                 start_new_session=True,
             )
 

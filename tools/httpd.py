@@ -9,12 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.machine import SEARCH
+from wsgi_persist.command.probe import mod_wsgi
+from wsgi_persist.command.syntax import environ_with
 
 SYSTEM = "mod_wsgi of Debian"
 # Run as the daemon's user; parents come before children, so the first that fails is the culprit.
@@ -29,12 +30,17 @@ class ApacheError(Exception):
 
 @dataclass(frozen=True)
 class Httpd:
-    """An Apache, and the mod_wsgi module that it loads."""
+    """An Apache, the mod_wsgi module that it loads, and where its own libraries are, by variable."""
 
     name: str
     program: Path
     modules: Path
     wsgi: Path
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+    def environ(self) -> dict[str, str]:
+        """Of its processes."""
+        return environ_with(self.libraries)
 
     def load(self, names: Iterable[str]) -> str:
         """LoadModule lines; what is compiled in has no file and needs none."""
@@ -49,9 +55,23 @@ class Httpd:
         return self.program.is_relative_to(sys.prefix)
 
     @property
+    def generation(self) -> int:
+        """Of its mod_wsgi: 4 in Debian 12, 5 in Debian 13. (Python's version stands there, too.)"""
+        found = re.search(rb"\0([4-9])\.\d+\.\d+\0", self.wsgi.read_bytes())
+        if found is None:
+            raise ApacheError(f"{self.wsgi} does not tell its version")
+        return int(found[1])
+
+    @property
     def old(self) -> bool:
-        """Whether it is mod_wsgi 4.9, which has a directive that 6.0 took away."""
-        return b"WSGILazyInitialization" in self.wsgi.read_bytes()
+        """Whether its mod_wsgi is older than 6."""
+        return self.generation < 6
+
+    def lacks_tls(self) -> str | None:
+        """What to say where it was compiled without."""
+        if (self.modules / "mod_ssl.so").exists():
+            return None
+        return f"the Apache of {self.name} has no mod_ssl: libssl-dev was not there when it was compiled"
 
     def objection(self) -> str | None:
         """Why this Python cannot run under it."""
@@ -64,20 +84,28 @@ class Httpd:
 
     def version(self) -> str:
         """Such as Apache/2.4.62 (Debian)."""
-        said = subprocess.run([str(self.program), "-v"], capture_output=True, text=True, check=True)
+        command = [str(self.program), "-v"]
+        said = subprocess.run(command, env=self.environ(), capture_output=True, text=True, check=True)
         return said.stdout.splitlines()[0].removeprefix("Server version: ")
 
 
 def pypi() -> Httpd:
     """The Apache that the mod_wsgi of this Python was built for: the machine's, or its own."""
-    if find_spec("mod_wsgi") is None:
+    found = mod_wsgi()
+    if found is None:
         raise ApacheError(f"no mod_wsgi in {sys.prefix}: python3 -m tools.environment apache")
-    import mod_wsgi
-    from mod_wsgi.express import apxs_config
+    paths = (Path(found[what]) for what in ("program", "modules", "module"))
+    return Httpd("mod_wsgi of PyPI", *paths, found["libraries"])
 
-    assert mod_wsgi.__file__ is not None
-    module = next(Path(mod_wsgi.__file__).parent.glob("server/mod_wsgi-*.so"))
-    return Httpd("mod_wsgi of PyPI", Path(apxs_config.HTTPD), Path(apxs_config.LIBEXECDIR), module)
+
+def at_hand() -> Httpd:
+    """That of this Python, else the distribution's, if it is for this Python."""
+    if mod_wsgi() is not None:
+        return pypi()
+    found = system()
+    if objection := found.objection():
+        raise ApacheError(objection)
+    return found
 
 
 def system() -> Httpd:

@@ -1,28 +1,36 @@
-"""What this machine offers: a Python to build on, an Apache to build for, a compiler."""
+"""What this machine offers to build on: a Python, a compiler, headers, room on the disk."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from tools.steps import Trouble, run, say
+from tools.steps import Trouble
 
 # A daemon's programs are often not in an ordinary user's PATH.
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
-APT = ("apache2", "apache2-dev")
-STANDALONE = "mod_wsgi-standalone"
+OLDEST = (3, 10)
+HEADERS = "python3-dev"
+INCLUDE = Path("/usr/include")
 # Asked of each candidate in its own process: it is another Python than the one that asks.
 QUESTIONS = """
-import importlib.util, json, os, sys, sysconfig
+import json, os, sys, sysconfig
+try:
+    import ensurepip, venv
+except ImportError:
+    venv = None
 print(json.dumps({
     "version": sys.version_info[:3],
-    "venv": all(map(importlib.util.find_spec, ("venv", "ensurepip"))),
+    "venv": venv is not None,
     "headers": os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")),
     "files": [os.path.realpath(sys.executable), os.path.dirname(os.__file__)],
 }))
@@ -31,8 +39,13 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Interpreter:
+    """
+    :ivar lacks: what it is without, by the package of Debian that brings it.
+    """
+
     path: str
-    version: tuple[int, int, int]
+    version: tuple[int, ...]
+    lacks: dict[str, str]
 
     @property
     def identity(self) -> str:
@@ -41,18 +54,24 @@ class Interpreter:
 
 
 def interpreter() -> Interpreter:
-    """``$PYTHON``, else the system's, else that of ``PATH``: the first that can do the job."""
+    """``$PYTHON``, else the system's, else that of ``PATH``: the first that lacks nothing, else the first.
+
+    :raises Trouble: none will ever do.
+    """
     given = os.environ.get("PYTHON")
     candidates = [given] if given else ["/usr/bin/python3", "python3", sys.executable]
-    objections = {}
+    found, objections = [], {}
     for path in dict.fromkeys(filter(None, map(shutil.which, candidates))):
         facts = _ask(path)
-        objection = _objection(facts)
-        if not objection:
-            return Interpreter(path, tuple(facts["version"]))
-        objections[path] = objection
-    found = "; ".join(f"{path} {objection}" for path, objection in objections.items())
-    raise Trouble(f"no fitting Python ({found or 'none found'}): set PYTHON to one that fits")
+        if objection := _objection(facts):
+            objections[path] = objection
+        else:
+            found.append(Interpreter(path, tuple(facts["version"]), _lacks(facts)))
+    if not found:
+        told = "; ".join(f"{path} {objection}" for path, objection in objections.items())
+        told = told or f"there is no {given}"
+        raise Trouble(f"no fitting Python ({told}): set PYTHON to one that fits")
+    return min(found, key=lambda python: bool(python.lacks))
 
 
 def _ask(path: str) -> dict:
@@ -62,15 +81,18 @@ def _ask(path: str) -> dict:
 
 
 def _objection(facts: dict) -> str | None:
-    if not facts or tuple(facts["version"]) < (3, 10):
-        return "is older than 3.10"
-    if not facts["venv"]:
-        return "has no venv (Debian: apt-get install python3-venv)"
-    if not facts["headers"]:
-        return "has no headers (Debian: apt-get install python3-dev)"
+    if not facts:
+        return "does not run"
+    if tuple(facts["version"]) < OLDEST:
+        return "is older than {}.{}".format(*OLDEST)
     if os.geteuid() == 0 and (private := _private(facts["files"])):
         return f"cannot be run by Apache's unprivileged user ({private} is private)"
     return None
+
+
+def _lacks(facts: dict) -> dict[str, str]:
+    venv = {} if facts["venv"] else {"python3-venv": "Python's venv"}
+    return venv if facts["headers"] else {**venv, HEADERS: "Python's headers"}
 
 
 def _private(files: list[str]) -> Path | None:
@@ -78,47 +100,56 @@ def _private(files: list[str]) -> Path | None:
     return next((step for step in steps if not step.stat().st_mode & stat.S_IXOTH), None)
 
 
-def require_compiler() -> None:
-    compiler = os.environ.get("CC", "cc").split()[0]
-    if not (shutil.which(compiler) or shutil.which("gcc")):
-        raise Trouble("no C compiler: install one (Debian: apt-get install gcc libc6-dev)")
+class Needs(NamedTuple):
+    """Programs and headers, to compile."""
+
+    programs: tuple[str, ...]
+    headers: tuple[str, ...]
 
 
-def mod_wsgi_flavour(installed: str, log: Path) -> str:
-    """Which package fits: the one for the machine's Apache, or the one that brings its own."""
-    # Once compiled it stays: the question below is not asked at each start.
-    if os.environ.get("APACHE") == "standalone" or STANDALONE in installed:
-        return STANDALONE
-    if not _has_apache() and _may_install():
-        _install_apache(log)
-    if _has_apache():
-        return "mod_wsgi"
-    say("no Apache with apxs here: one is compiled, for six minutes or more")
-    return STANDALONE
+NOTHING = Needs((), ())
+COMPILER = Needs(("cc",), ("stdio.h",))
+# What of Debian brings it, and what it is.
+PACKAGES = {
+    "cc": ("gcc", "a C compiler"),
+    "make": ("make", "make"),
+    "stdio.h": ("libc6-dev", "the C library's headers"),
+    "expat.h": ("libexpat1-dev", "expat's headers"),
+}
 
 
-def _has_apache() -> bool:
-    apxs = os.environ.get("APXS") or shutil.which("apxs2", path=SEARCH)
-    return bool(apxs or shutil.which("apxs", path=SEARCH))
+def require(python: Interpreter, folder: Path, megabytes: int, needs: Needs) -> None:
+    """All that will be needed is there, before anything is begun.
+
+    :raises Trouble: one line with everything that is missing, and the command that brings it.
+    """
+    lacks = {package: what for package, what in python.lacks.items() if needs.programs or package != HEADERS}
+    lacks.update(_missing(needs))
+    if lacks:
+        there = ", ".join(dict.fromkeys(lacks.values()))
+        raise Trouble(f"missing here: {there} (Debian, as root: apt-get install {' '.join(lacks)})")
+    free = shutil.disk_usage(folder).free >> 20
+    if free < megabytes:
+        raise Trouble(f"the disk is full: {folder} needs {megabytes} MB, and has {free} MB")
 
 
-def _may_install() -> bool:
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return False
-    if not sys.stdin.isatty():
-        return bool(os.environ.get("CI") or os.environ.get("APT") == "1")
-    sys.stderr.write(f"Install {' and '.join(APT)} with apt-get? Otherwise one is compiled. [Y/n] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("", "y", "yes")
+def _missing(needs: Needs) -> Iterator[tuple[str, str]]:
+    there = {name: bool(compiler() if name == "cc" else shutil.which(name)) for name in needs.programs}
+    there.update((name, has_header(name)) for name in needs.headers)
+    return (PACKAGES[name] for name, found in there.items() if not found)
 
 
-def _install_apache(log: Path) -> None:
-    say(f"apt-get install {' '.join(APT)}")
-    # RUNLEVEL=1: installed, but not started as a service.
-    environ = {**os.environ, "RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        run(["apt-get", "install", "-y", *APT], log, environ)
-    except Trouble:
-        # A fresh container has no lists of packages yet.
-        run(["apt-get", "update"], log, environ)
-        run(["apt-get", "install", "-y", *APT], log, environ)
+def compiler() -> list[str]:
+    """Its command, such as ``$CC``; empty if there is none."""
+    commands = (shlex.split(os.environ.get("CC", "")), ["cc"], ["gcc"])
+    return next((command for command in commands if command and shutil.which(command[0])), [])
+
+
+def has_header(name: str) -> bool:
+    """Whether the compiler finds it; where there is none, whether one would."""
+    command = compiler()
+    if not command:
+        return any(found.exists() for found in [INCLUDE / name, *INCLUDE.glob(f"*-linux-gnu*/{name}")])
+    asked = f"#include <{name}>\n".encode()
+    command = [*command, "-E", "-x", "c", "-o", os.devnull, "-"]
+    return subprocess.run(command, input=asked, capture_output=True, check=False).returncode == 0

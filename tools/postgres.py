@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tools.steps import undisturbed
+
 SUPERUSER = "postgres"
 
 
@@ -170,7 +172,7 @@ class Cluster:
         command = [str(self.bin / "postgres"), "-D", str(self.data)]
         for option in options:
             command += ["-c", option]
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, undisturbed():
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

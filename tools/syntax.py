@@ -49,6 +49,11 @@ def servers() -> tuple[list[Httpd], list[str]]:
     return found, missing
 
 
+def objection(file: Path, server: Httpd) -> str | None:
+    """Why this file cannot be checked with this Apache."""
+    return server.lacks_tls() if "SSLEngine" in file.read_text() else None
+
+
 def check(file: Path, server: Httpd, root: Path) -> None:
     """Raise with what Apache complains about, be it a warning."""
     said = told(file, server, root, "DUMP_INCLUDES")
@@ -61,7 +66,7 @@ def told(file: Path, server: Httpd, root: Path, what: str) -> str:
     config = root / "httpd.conf"
     config.write_text(_configuration(file, server, root))
     command = [str(server.program), "-f", str(config), "-t", "-D", what]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=server.environ(), capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     if done.returncode != 0 or re.search(r"AH\d{5}", said):
         raise ApacheError(f"{file.name}, {server.name}:\n{said.strip()}")
@@ -90,9 +95,11 @@ def main() -> int:
         certificate = trustme.CA().issue_cert("localhost")
         certificate.private_key_and_cert_chain_pem.write_to_path(root / "tls.pem")
         for server in found:
-            for file in files():
+            checked = [file for file in files() if not objection(file, server)]
+            missing += [f"{file.name}: {objection(file, server)}" for file in files() if file not in checked]
+            for file in checked:
                 check(file, server, root)
-            names = ", ".join(file.name for file in files())
+            names = ", ".join(file.name for file in checked)
             print(f"syntax OK with {server.name} in {server.version()}: {names}")
     except ApacheError as error:
         print(error, file=sys.stderr)

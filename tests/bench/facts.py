@@ -8,11 +8,11 @@ import re
 import shutil
 import subprocess
 from datetime import datetime, timezone
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tests.bench.stage import Stage
-from tools import httpd
+from tools import httpd, standalone
 from tools.machine import SEARCH
 from wsgi_persist import __version__
 
@@ -28,11 +28,19 @@ def facts(stage: Stage, loader: str) -> dict[str, str]:
         "psycopg2": version("psycopg2-binary"),
         "PostgreSQL": _said([str(stage.cluster.bin / "postgres"), "--version"])
         + ("" if stage.has_tls else ", TLS by a proxy in front of it"),
-        "Apache": f"{_said([str(httpd.pypi().program), '-v'])}, event MPM",
-        "mod_wsgi": f"{version('mod_wsgi')}, daemon mode, threads=1",
+        "Apache": f"{httpd.pypi().version().split()[0].removeprefix('Apache/')}, event MPM",
+        "mod_wsgi": f"{_mod_wsgi()}, daemon mode, threads=1",
         "PgBouncer": _said([shutil.which("pgbouncer", path=SEARCH) or "", "--version"]),
         "Load": f"{loader}, two clients for each worker, on the same machine",
     }
+
+
+def _mod_wsgi() -> str:
+    """By either of the names under which it is installed."""
+    try:
+        return version("mod_wsgi")
+    except PackageNotFoundError:
+        return version(standalone.NAME)
 
 
 def _said(command: list[str]) -> str:

@@ -349,6 +349,14 @@ def test_options_that_are_a_connection_string() -> None:
     assert "geheim" not in str(error.value)
 
 
+def test_django_that_is_too_old(site: Site) -> None:
+    """As in a virtual environment that takes Debian 13's; another cannot be imported beside this one."""
+    site.pasted = ["import django", "django.VERSION = (4, 2, 23, 'final', 0)"]
+    (found,) = site.check(database={"DISABLE_SERVER_SIDE_CURSORS": False})
+    assert (found.id, found.hint) == ("wsgi_persist.E006", "pip install 'Django>=5.2'")
+    assert found.text == "Django 4.2.23 is not supported by wsgi_persist: 5.2 or later is."
+
+
 def test_database_without_a_name(site: Site) -> None:
     (found,) = site.check(database={"NAME": ""})
     assert found.id == "wsgi_persist.W008"

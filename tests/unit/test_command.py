@@ -539,6 +539,23 @@ def test_site_without_django(project: Path, capsys: pytest.CaptureFixture[str]) 
     assert "so its max_connections says nothing: give a number" in capsys.readouterr().err
 
 
+OLD = """
+import django
+django.VERSION = (4, 2, 23, "final", 0)
+DATABASES = {"default": {"ENGINE": "wsgi_persist.backends.postgresql", "NAME": "shop"}}
+"""
+
+
+def test_django_that_is_too_old(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_importable(project)
+    (project / "conf.py").write_text(OLD)
+    script = "import os\nos.environ['DJANGO_SETTINGS_MODULE'] = 'conf'\nimport django.db\n"
+    (project / "wsgi.py").write_text(script + WRAPPED)
+    assert main([*APACHE, "--user", pwd.getpwuid(os.geteuid()).pw_name]) == 2
+    wanted = f"{sys.prefix} has Django 4.2.23, which is not supported: install 5.2 or later there"
+    assert capsys.readouterr().err == f"wsgi-persist: {wanted}\n"
+
+
 def make_importable(project: Path) -> None:
     """The package where Apache would find it: the probe gets no PYTHONPATH."""
     (project / "wsgi_persist").symlink_to(ROOT / "wsgi_persist")

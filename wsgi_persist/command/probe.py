@@ -110,8 +110,9 @@ def imported() -> list[str]:
     return sorted(file for file in found if os.path.isabs(file) and os.path.isfile(file))
 
 
-def mod_wsgi() -> dict[str, str] | None:
-    """The Apache that the mod_wsgi of this interpreter was built for, if there is one."""
+def mod_wsgi() -> dict[str, Any] | None:
+    """The Apache that the mod_wsgi of this interpreter was built for, if there is one, and the folder of
+    the libraries that it brought with it, by the variable that leads to them."""
     spec = find_spec("mod_wsgi")
     if spec is None or spec.origin is None:
         return None
@@ -122,7 +123,9 @@ def mod_wsgi() -> dict[str, str] | None:
         except ImportError:
             continue
         if modules:
-            return {"module": str(modules[0]), "program": built.HTTPD, "modules": built.LIBEXECDIR}
+            libraries = {built.SHLIBPATH_VAR: built.SHLIBPATH} if getattr(built, "SHLIBPATH", "") else {}
+            found = {"module": str(modules[0]), "program": built.HTTPD, "modules": built.LIBEXECDIR}
+            return {**found, "libraries": libraries}
     return None
 
 
@@ -138,6 +141,7 @@ def about(script: str | None, settings: str | None, ask_databases: bool) -> dict
         "pins": len(made_of("Pin")),
         "settings": os.environ.get("DJANGO_SETTINGS_MODULE"),
         "aliases": kept,
+        "django": list(sys.modules["django"].VERSION) if kept else None,
         "limits": limits(direct) if ask_databases and direct else [],
         "files": [sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")],
         "imported": imported(),

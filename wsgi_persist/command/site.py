@@ -15,6 +15,7 @@ from typing import IO, Any
 from wsgi_persist.command import probe
 from wsgi_persist.command.access import Account
 from wsgi_persist.command.refusal import Refused
+from wsgi_persist.version import OLDEST_DJANGO
 
 _PATIENCE = 60.0  # seconds; a site that imports for longer would not start under Apache either
 # Apache's environment has none of these, and a script that lives by them works in a shell only.
@@ -102,6 +103,9 @@ def find_mistakes(site: Site, facts: Mapping[str, Any]) -> Iterator[str]:
             f"{script} wraps its application, but has no connection to keep: write "
             '"ENGINE": "wsgi_persist.backends.postgresql" in DATABASES, or give pins=[Pin(...)]'
         )
+    if facts["django"] and tuple(facts["django"][:2]) < OLDEST_DJANGO:
+        found, oldest = (".".join(map(str, version)) for version in (facts["django"][:3], OLDEST_DJANGO))
+        yield f"{site.venv} has Django {found}, which is not supported: install {oldest} or later there"
     if site.settings and facts["settings"] != site.settings:
         yield f"{script} uses the settings {facts['settings']!r}, not {site.settings!r} as --settings says"
     if not Path(script).is_relative_to(site.project):

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wsgi_persist.command.refusal import Refused
 
@@ -26,23 +26,33 @@ _USEFUL = ("headers", "setenvif", "deflate", "expires", "mime", "env", "rewrite"
 
 
 class Httpd(NamedTuple):
+    """An Apache; ``libraries`` are folders of its own by the variable that leads to them."""
+
     program: Path
     modules: Path
     wsgi: Path
+    libraries: Mapping[str, str]
 
 
-def find(of_the_venv: Mapping[str, str] | None) -> Httpd:
+def environ_with(libraries: Mapping[str, str]) -> dict[str, str]:
+    """The environment of an Apache's processes. What mod_wsgi-standalone compiled looks for its libraries
+    where pip built it, below the folder for temporary files, unless it finds them earlier."""
+    found = {name: [folder, os.environ.get(name)] for name, folder in libraries.items()}
+    # An empty part would be the current folder.
+    return {**os.environ, **{name: os.pathsep.join(filter(None, parts)) for name, parts in found.items()}}
+
+
+def find(of_the_venv: Mapping[str, Any] | None) -> Httpd:
     """The Apache that the site's own mod_wsgi was built for, else the machine's."""
-    if of_the_venv:
-        program = shutil.which(of_the_venv["program"], path=_SEARCH)
-        if program:
-            return Httpd(Path(program), Path(of_the_venv["modules"]), Path(of_the_venv["module"]))
+    if of_the_venv and (program := shutil.which(of_the_venv["program"], path=_SEARCH)):
+        modules, wsgi = Path(of_the_venv["modules"]), Path(of_the_venv["module"])
+        return Httpd(Path(program), modules, wsgi, of_the_venv["libraries"])
     program = next(filter(None, (shutil.which(name, path=_SEARCH) for name in _PROGRAMS)), None)
     if program is None:
         raise Refused("--check: no Apache on this machine (apache2, httpd): install it, or leave --check out")
     for folder in map(Path, _MODULES):
         if (folder / "mod_wsgi.so").is_file():
-            return Httpd(Path(program), folder, folder / "mod_wsgi.so")
+            return Httpd(Path(program), folder, folder / "mod_wsgi.so", {})
     raise Refused(
         f"--check: {program} has no mod_wsgi: install libapache2-mod-wsgi-py3, or mod_wsgi from PyPI "
         "into the site's virtual environment, or leave --check out"
@@ -59,7 +69,8 @@ def check(httpd: Httpd, text: str) -> None:
         (folder / "site.conf").write_text(text, encoding="utf-8")
         (folder / "httpd.conf").write_text(_main(httpd, folder), encoding="utf-8")
         command = [str(httpd.program), "-t", "-f", str(folder / "httpd.conf")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        environ = environ_with(httpd.libraries)
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             said = (done.stderr or done.stdout).replace(str(folder / "site.conf"), "the rendered file")
             raise Refused(f"--check: {httpd.program} -t: {said}")

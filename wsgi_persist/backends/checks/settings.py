@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
+import django
 from django.core import checks
 
 from wsgi_persist.backends.checks.aliases import Alias, driver_module, ours
@@ -19,13 +20,15 @@ from wsgi_persist.backends.checks.deployment import check_libraries, check_middl
 from wsgi_persist.backends.checks.redaction import without_passwords
 from wsgi_persist.backends.checks.workers import announced, unreadable
 from wsgi_persist.policy import Policy
+from wsgi_persist.version import OLDEST_DJANGO
 
 TAG = "wsgi_persist"
+OLDEST = "{}.{}".format(*OLDEST_DJANGO)
 
 
 def register() -> None:
     """Django keeps them in sets: once more changes nothing."""
-    for check in (check_aliases, check_environment):
+    for check in (check_aliases, check_environment, check_django):
         checks.register(check, TAG)
     for check in (check_middleware, check_libraries):
         checks.register(check, TAG, deploy=True)
@@ -119,6 +122,19 @@ def check_environment(app_configs: Sequence[Any] | None = None, **kwargs: Any) -
             id="wsgi_persist.E005",
         )
         for name, value in unreadable().items()
+    ]
+
+
+def check_django(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """A virtual environment may take the distribution's, which is older than what pip would bring."""
+    if django.VERSION[:2] >= OLDEST_DJANGO:
+        return []
+    return [
+        checks.Error(
+            f"Django {django.get_version()} is not supported by wsgi_persist: {OLDEST} or later is.",
+            hint=f"pip install 'Django>={OLDEST}'",
+            id="wsgi_persist.E006",
+        )
     ]
 
 
