@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from ctypes.util import find_library
+from functools import partial
 from pathlib import Path
 from subprocess import check_output
 
@@ -44,7 +45,7 @@ def postgis() -> Iterator[str]:
         yield f"no PostGIS beside {binaries()} (Debian: apt-get install postgresql-15-postgis-3)"
 
 
-def of_debian() -> Iterator[str]:
+def of_debian(generation: int) -> Iterator[str]:
     try:
         found = httpd.system()
     except httpd.ApacheError as error:
@@ -52,8 +53,8 @@ def of_debian() -> Iterator[str]:
         return
     if objection := found.objection():
         yield objection
-    if not found.old:
-        yield "the machine's mod_wsgi is not 4.9"
+    if found.generation != generation:
+        yield f"the machine's mod_wsgi is {found.generation}, not {generation}"
 
 
 def readable() -> Iterator[str]:
@@ -66,9 +67,11 @@ def readable() -> Iterator[str]:
 
 LOOKS: dict[str, Callable[[], Iterator[str]]] = {
     "pg15": postgres,
+    "pg17": postgres,
     "pg18": postgres,
     "postgis": postgis,
-    "modwsgi4": of_debian,
+    "modwsgi4": partial(of_debian, 4),
+    "modwsgi5": partial(of_debian, 5),
     "modwsgi6": readable,
 }
 

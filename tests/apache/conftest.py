@@ -57,9 +57,17 @@ def apache(project: Path, server: Server) -> Iterator[StartApache]:
         yield start
 
 
+def require_tls() -> Httpd:
+    """The Apache at hand, or the test is skipped."""
+    found = httpd.at_hand()
+    if lack := found.lacks_tls():
+        pytest.skip(lack)
+    return found
+
+
 @pytest.fixture
 def debian() -> Httpd:
-    """The older generation of mod_wsgi, 4.9."""
+    """With the mod_wsgi of the distribution, which is older: 4.9 in Debian 12, 5.0 in Debian 13."""
     try:
         found = httpd.system()
     except ApacheError as error:
@@ -69,9 +77,9 @@ def debian() -> Httpd:
     return found
 
 
-@pytest.fixture(params=["mod_wsgi 6", "mod_wsgi 4.9"])
+@pytest.fixture(params=["PyPI's mod_wsgi", "Debian's mod_wsgi"])
 def generation(request: pytest.FixtureRequest) -> Httpd:
-    if request.param == "mod_wsgi 6":
+    if request.param.startswith("PyPI"):
         return httpd.pypi()
     debian: Httpd = request.getfixturevalue("debian")
     return debian

@@ -31,7 +31,7 @@ def three_requests(running: Apache) -> None:
 
 
 def touch(running: Apache) -> None:
-    """The script, and a request that notices it: not the first one, with mod_wsgi 4.9."""
+    """The script, and a request that notices it: not the first one, with mod_wsgi before 6."""
     one_request(running)
     script = f"{running.defines['PERSIST_PROJECT']}/wsgi.py"
     os.utime(script, times=(next(_mtimes),) * 2)
@@ -50,7 +50,7 @@ def nothing(running: Apache) -> None:
 class End(NamedTuple):
     """
     :ivar reason: mod_wsgi's own.
-    :ivar old_reason: that of mod_wsgi 4.9, which knows few; else the event's name.
+    :ivar old_reason: that of mod_wsgi 4.9 and 5.0, which knows few; else the event's name.
     """
 
     act: Callable[[Apache], None]
@@ -102,7 +102,7 @@ def start(apache: StartApache, generation: Httpd) -> Callable[[str], Apache]:
     """An Apache with one worker, for the end of this name."""
 
     def start(name: str) -> Apache:
-        # Under prefork, `restart` kills the workers of mod_wsgi 4.9 with the SIGHUP that is meant for
+        # Under prefork, `restart` kills the workers of mod_wsgi before 6 with the SIGHUP that is meant for
         # Apache's own processes: see test_killed.py.
         mpm = "event" if generation.old and name == "apachectl restart" else "prefork"
         return apache(options=ENDS[name].options, given={"httpd": generation, "mpm": mpm})

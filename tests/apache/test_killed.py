@@ -95,7 +95,7 @@ def test_deadlocked(apache: StartApache, server: Server, generation: Httpd) -> N
 
 
 def test_restart_under_prefork_kills_old_workers(apache: StartApache, server: Server, debian: Httpd) -> None:
-    """Apache signals its whole process group with SIGHUP, which mod_wsgi 4.9 does not handle."""
+    """Apache signals its whole process group with SIGHUP, which mod_wsgi before 6 does not handle."""
     running = apache(given={"httpd": debian})
     with sessions_abandoned(server, 1):
         worker = only_worker(running, server)

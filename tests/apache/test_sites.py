@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.apache.conftest import StartApache
+from tests.apache.conftest import StartApache, require_tls
 from tests.apache.ends import sessions_abandoned
 from tests.conftest import DRIVER, Server, eventually, site_environment
 from tests.http import Answer, get, in_parallel
+from tools import httpd
 from tools.apache import VHOSTS, Apache, public_folder
 from tools.httpd import Httpd, daemon_group, daemon_user
 from tools.postgres import free_port
@@ -109,6 +110,7 @@ def test_two_application_groups_in_one_process(
 @pytest.fixture
 def tls(folder: Path, server: Server, tls_port: int, apache: StartApache) -> Apache:
     """The site over TLS, which speaks TLS with the database, too."""
+    require_tls()
     for name in ("static", "media"):
         (folder / name).mkdir()
     (folder / "static" / "site.css").write_text("body {}")
@@ -264,6 +266,21 @@ def test_express(project: Path, server: Server, folder: Path) -> None:
             process.wait(20)
         assert eventually(server.backends, [])
     assert (folder / "log").read_text().count("stops (shutdown_signal): 1 connections closed") == 4
+
+
+OWN = re.compile(r"^    (httpd=.*)\n    (LD_LIBRARY_PATH=.*)\n", re.MULTILINE)
+
+
+def test_apache_of_its_own_finds_its_libraries() -> None:
+    """The lines of deploy/README.rst, with the test's own virtual environment."""
+    if not httpd.pypi().own:
+        pytest.skip("no Apache of mod_wsgi-standalone here: APACHE=standalone compiles one")
+    found = OWN.search((VHOSTS.parent / "README.rst").read_text())
+    assert found is not None
+    lines = "\n".join(found.groups()).replace("/srv/shop/venv", sys.prefix)
+    lines = lines.replace("-f /srv/shop/httpd.conf", "-v")
+    done = subprocess.run(["sh", "-eu", "-c", lines], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Server version: Apache/2.4.")
 
 
 def answers(port: int) -> bool:

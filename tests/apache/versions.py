@@ -18,7 +18,7 @@ CONFIGURED = re.compile(r"(Apache/\S+).*(mod_wsgi/(\d+)[\d.]*) Python/([\d.]+\d)
 
 def test_versions(apache: Callable[..., Apache], capsys: pytest.CaptureFixture[str]) -> None:
     asked = os.environ["ENVIRONMENT"].split("-")[-1]
-    running = apache(given={"httpd": httpd.system() if asked == "modwsgi4" else httpd.pypi()})
+    running = apache(given={"httpd": httpd.pypi() if asked == "modwsgi6" else httpd.system()})
     assert eventually(lambda: CONFIGURED.search(running.error_text()) is not None, True)
     found = CONFIGURED.search(running.error_text())
     assert found is not None

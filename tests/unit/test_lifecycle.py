@@ -66,7 +66,7 @@ def test_hooks_are_installed_once(mod_wsgi: Any, monkeypatch: pytest.MonkeyPatch
         lifecycle.start([], Policy())
     assert len(mod_wsgi.subscribed) == 1
     mod_wsgi.subscribed[0]("process_stopping", shutdown_reason="shutdown_signal")
-    mod_wsgi.subscribed[0]("process_stopping", shutdown_reason="")  # as 4.9 has it
+    mod_wsgi.subscribed[0]("process_stopping", shutdown_reason="")  # as mod_wsgi 4.9 and 5.0 have it
     assert stopped == ["shutdown_signal", "process_stopping"]
 
 

@@ -1,0 +1,102 @@
+"""``make demo`` leaves nothing, whatever ends it and whenever."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import eventually
+from tools.apache import public_folder
+
+pytestmark = pytest.mark.apache
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Demo:
+    """One that runs, and what stands in its folder for temporary files."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.mark = f"DEMO_MARK={uuid.uuid4()}"
+        self.said = folder / f"said-{uuid.uuid4()}"
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir(exist_ok=True)
+        name, _, value = self.mark.partition("=")
+        environ = {**os.environ, name: value, "TMPDIR": str(self.temporary)}
+        command = [sys.executable, "-m", "tools.demo", "--home", str(folder / "demo"), *options]
+        with self.said.open("w") as said:
+            how = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": said}
+            # A session of its own, as a terminal gives it.
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environ, start_new_session=True, **how)
+
+    def says(self, words: str) -> bool:
+        return words in self.said.read_text()
+
+    def processes(self) -> list[int]:
+        """All that it has started, and it."""
+        found = filter(self._is_of_it, Path("/proc").glob("[0-9]*/environ"))
+        return [int(environ.parent.name) for environ in found]
+
+    def _is_of_it(self, environ: Path) -> bool:
+        try:
+            return self.mark.encode() in environ.read_bytes()
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    made = public_folder("demo")
+    yield made
+    shutil.rmtree(made)
+
+
+MOMENTS = [
+    ("--> PostgreSQL", signal.SIGTERM),
+    ("--> site and data", signal.SIGINT),
+    ("--> two Apaches", signal.SIGHUP),
+    ("--> round 1 of 1", signal.SIGTERM),
+    ("Serving with wsgi_persist", signal.SIGINT),
+    ("Serving with wsgi_persist", signal.SIGHUP),
+]
+
+
+@pytest.mark.parametrize(("moment", "number"), MOMENTS, ids=str)
+def test_nothing_is_left(moment: str, number: signal.Signals, folder: Path) -> None:
+    demo = Demo(folder, "--rounds", "1", "--seconds", "0.2")
+    assert eventually(lambda: demo.says(moment), True, timeout=60)
+    assert len(demo.processes()) > (0 if moment.endswith("PostgreSQL") else 1)
+    # As a terminal does: to all of its group.
+    os.killpg(demo.process.pid, number)
+    demo.process.wait(30)
+    assert eventually(demo.processes, [])
+    assert list(demo.temporary.iterdir()) == []
+    assert "Traceback" not in demo.said.read_text()
+
+
+def test_second_one_says_so(folder: Path) -> None:
+    first = Demo(folder, "--rounds", "1", "--seconds", "0.2")
+    try:
+        assert eventually(lambda: first.says("--> PostgreSQL"), True, timeout=60)
+        second = Demo(folder)
+        assert second.process.wait(30) == 2
+        assert second.says("demo: the demonstration of this clone is running already: stop it\n")
+    finally:
+        first.process.send_signal(signal.SIGTERM)
+        first.process.wait(30)
+
+
+def test_port_that_is_taken(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        demo = Demo(folder, "--port", str(port))
+        assert demo.process.wait(30) == 2
+    assert demo.says(f"demo: port {port} is taken or not allowed: PORT=<another>\n")
