@@ -9,6 +9,7 @@ import shutil
 import signal
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +19,14 @@ from typing import Any
 import pytest
 import trustme
 from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from tests.faults import Unavailable
 from tests.faults.faults import Faults
 from tests.faults.standby import query
 from tests.front import Front
 from tools.apache import public_folder
+from tools.environment import folder as folder_of_the_build
 from tools.postgres import Cluster, binaries, has_tls, unprivileged_user
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -36,6 +39,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 # How fast a machine is decides on no test.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+set_hypothesis_home_dir(folder_of_the_build() / "hypothesis")
 
 DRIVER = os.environ.setdefault("SITE_DRIVER", "psycopg")
 SCHEMA = "CREATE TABLE entry (id serial PRIMARY KEY, note text NOT NULL)"
@@ -52,6 +56,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("postgres")
         if "apache" in fixtures:
             item.add_marker("apache")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What was skipped, counted by what it was skipped for want of."""
+    causes = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    for cause, count in causes.most_common():
+        terminalreporter.write_line(f"{count} skipped: {cause.removeprefix('Skipped: ')}")
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from tools import environment, load
 from tools.apache import Apache, ApacheError
 from tools.httpd import require_readable
 from tools.postgres import Cluster, free_port
-from tools.steps import Trouble, alone, run, say
+from tools.steps import ENDING, Trouble, alone, end_tidily, run, say, undisturbed
 
 SITE = environment.ROOT / "deploy" / "demo"
 DATABASE = "demo"
@@ -68,10 +68,13 @@ class Demo:
         shutil.copytree(SITE, self.site, ignore=shutil.ignore_patterns("__pycache__"))
         for path in [self.site, *self.site.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
-        _create_database(self.cluster)
+        # The import of psycopg2 loses a KeyboardInterrupt.
+        with undisturbed():
+            _create_database(self.cluster)
         command = [sys.executable, "-B", str(self.site / "manage.py"), "migrate", "-v", "0"]
-        stock = next(iter(VARIANTS.values()))
-        run(command, self.home / "migrate.log", {**os.environ, **self.environ(stock)})
+        stock, log = next(iter(VARIANTS.values())), self.home / "migrate.log"
+        log.unlink(missing_ok=True)
+        run(command, log, {**os.environ, **self.environ(stock)})
 
     def apache(self, name: str, port: int | None) -> Apache:
         root = self.home / name.split(",")[0]
@@ -141,7 +144,6 @@ def running(demo: Demo) -> Iterator[ExitStack]:
     """The cluster, and on the stack whatever is started later; all stopped, whatever happens."""
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, demo.cluster.socket_dir, ignore_errors=True)
-        stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         stack.callback(demo.cluster.stop)
         try:
             say("PostgreSQL")
@@ -150,19 +152,19 @@ def running(demo: Demo) -> Iterator[ExitStack]:
             yield stack
         finally:
             # A second, impatient Ctrl-C must not leave a server behind.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            for number in ENDING:
+                signal.signal(number, signal.SIG_IGN)
             say("stopping")
 
 
 def show(options: argparse.Namespace) -> None:
-    port = chosen_port(options.port)
-    home = environment.folder() / "demo"
+    home = options.home
     # The users that PostgreSQL and Apache run as must get through.
     os.umask(0o022)
     home.mkdir(exist_ok=True)
     with alone(home, _refuse_a_second):
-        demo = Demo(home, port)
         require_readable([Path(sys.executable)])
+        demo = Demo(home, chosen_port(options.port))
         with running(demo) as stack:
             demo.prepare()
             present(demo, stack, options)
@@ -217,19 +219,23 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Serve and measure the demonstration site.")
     parser.add_argument("--once", action="store_true", default=os.environ.get("ONCE") == "1")
     parser.add_argument("--port", type=int, default=os.environ.get("PORT") or None)
+    parser.add_argument("--home", type=Path, default=environment.folder() / "demo")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     return parser.parse_args()
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    end_tidily()
     try:
         show(arguments())
     except KeyboardInterrupt:
         return 130
     except (Trouble, ApacheError, RuntimeError) as trouble:
         print(f"demo: {trouble}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"demo: {error.filename or environment.folder()}: {error.strerror}", file=sys.stderr)
         return 2
     return 0
 

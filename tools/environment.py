@@ -1,7 +1,8 @@
 """The one virtual environment of the demonstration, the tests, the gates and the benchmarks.
 
 ``python3 -m tools.environment demo apache`` makes it, or brings it up to date, and prints the path
-of its Python; ``--where`` prints the folder. Runs on any Python 3.10 or later, without packages.
+of its Python; ``-- -m tools.demo`` behind that runs it instead. ``--where`` prints the folder. Runs
+on any Python 3.10 or later, without packages.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from configparser import ConfigParser
+from functools import partial
 from pathlib import Path
 
-from tools import machine
-from tools.steps import Trouble, alone, run, say
+from tools import apt, machine
+from tools.mod_wsgi import ModWsgi
+from tools.steps import Step, Trouble, alone, end_tidily, follow, say
+from tools.venv import Venv
 
 ROOT = Path(__file__).resolve().parent.parent
 # What a wheel is built from.
@@ -33,11 +37,15 @@ SOURCES = (
     "wsgi_persist",
     "deploy",
 )
-# Extras that are linked with the Python they are built for: another's from pip's cache may not fit.
-COMPILED = ("apache", "uwsgi")
+# Compiled, so it may fail.
 OPTIONAL = ("uwsgi",)
 # Extras whose packages have nothing to do with each other: one that fails leaves the others.
 SINGLY = ("bench",)
+# About how long each takes on two cores, in seconds.
+SECONDS = {"base": 15, "apt": 60, "uwsgi": 40, "package": 5, "demo": 15}
+USUAL = 30
+# Megabytes: with all extras, and what a compiler needs for a while.
+ROOM_IF_NEW, ROOM = 1000, 300
 
 
 def folder() -> Path:
@@ -51,108 +59,91 @@ def folder() -> Path:
 
 def build(extras: Sequence[str]) -> Path:
     """Bring the environment up to date and return its Python."""
-    os.umask(0o022)
-    home = _own_folder()
+    home = own_folder()
     with alone(home, _say_that_it_waits):
-        venv = Environment(home)
-        venv.create()
-        for extra in extras:
-            venv.add(extra)
-        venv.add_package()
-    return venv.python
+        environment = Environment(home, extras)
+        if steps := environment.pending():
+            environment.venv.log.unlink(missing_ok=True)
+            environment.require()
+            follow(steps)
+    return environment.venv.python
 
 
 class Environment:
-    """A virtual environment that remembers, by stamp files, what was put into it."""
+    """What these extras put into the virtual environment."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.root = home / "venv"
-        self.python = self.root / "bin" / "python"
-        self.log = home / "build.log"
+    def __init__(self, home: Path, extras: Sequence[str]) -> None:
+        self.venv = Venv(home)
+        self._extras = extras
+        self._apache = ModWsgi(self.venv, *requirements("apache"))
 
-    def create(self) -> None:
-        base = machine.interpreter()
-        if self._is_current("base", base.identity):
-            return
-        say(f"virtual environment of {base.path} in {self.root}")
-        run([base.path, "-m", "venv", "--clear", str(self.root)], self.log)
-        # The ones that come with venv may be missing (setuptools) or too old to know our metadata.
-        self.pip("-U", "pip", "setuptools", "wheel")
-        self._stamp("base", base.identity)
+    def pending(self) -> list[Step]:
+        """What is still to be done, in order."""
+        venv, steps = self.venv, []
+        if venv.is_new:
+            # First, as it asks the package index: a missing network is told early.
+            what = f"virtual environment of {venv.base.path} in {venv.root}"
+            steps.append(Step(what, SECONDS["base"], venv.create))
+        for packages in apt.wanted(self._extras, self._apache.is_standalone()):
+            what = f"apt-get install {' '.join(packages)} (APT=0 refuses; Ctrl-C waits for its end)"
+            steps.append(Step(what, SECONDS["apt"], partial(apt.bring, packages, venv.log)))
+        for extra in self._extras:
+            steps += self._apache.pending() if extra == "apache" else self._packages(extra)
+        if not venv.has("package", _fingerprint()):
+            steps.append(Step("wsgi_persist itself", SECONDS["package"], self._add_package))
+        return steps
 
-    def add(self, extra: str) -> None:
+    def require(self) -> None:
+        """What the pending steps need of the machine is there.
+
+        :raises Trouble: one line says what is not.
+        """
+        needs = self._apache.needs() if "apache" in self._extras else machine.NOTHING
+        room = ROOM_IF_NEW if self.venv.is_new else ROOM
+        machine.require(self.venv.base, self.venv.home, room, needs)
+
+    def _packages(self, extra: str) -> Iterator[Step]:
         wanted = requirements(extra)
-        if extra == "apache":
-            wanted = [self._fitting(requirement) for requirement in wanted]
         if extra in SINGLY:
-            self._add_singly(extra, wanted)
+            for each in wanted:
+                yield from self._step(f"{extra}-{_slug(each)}", [each], self._add_beside)
         else:
-            self._add(extra, extra, wanted, extra in OPTIONAL)
+            yield from self._step(extra, wanted, self._add_compiled if extra in OPTIONAL else self._add)
 
-    def _add_singly(self, extra: str, wanted: list[str]) -> None:
-        """None of them may replace what is there: Django and the drivers are what is compared."""
-        kept = self.home / "kept.txt"
-        found = [str(self.python), "-m", "pip", "freeze", "--exclude", "wsgi-persist"]
-        if not all(self._is_current(f"{extra}-{_slug(each)}", each) for each in wanted):
-            kept.write_text(subprocess.run(found, check=True, capture_output=True, text=True).stdout)
-        for each in wanted:
-            self._add(f"{extra}-{_slug(each)}", extra, [each], True, "-c", str(kept))
+    def _step(self, name: str, wanted: list[str], add: Callable[[str, list[str]], None]) -> Iterator[Step]:
+        if not self.venv.has(name, _mark(wanted)):
+            what = f"packages of [{name.partition('-')[0]}]: {', '.join(wanted)}"
+            yield Step(what, SECONDS.get(name, USUAL), partial(add, name, wanted))
 
-    def _add(self, name: str, extra: str, wanted: list[str], optional: bool, *options: str) -> None:
-        mark = "\n".join(wanted)
-        if self._is_current(name, mark):
-            return
-        say(f"packages of [{extra}]: {', '.join(wanted)}")
+    def _add(self, name: str, wanted: list[str], *options: str) -> None:
+        self.venv.install(*options, *wanted)
+        self.venv.stamp(name, _mark(wanted))
+
+    def _add_compiled(self, name: str, wanted: list[str]) -> None:
+        # Linked with the Python that it is built for: another's from pip's cache may not fit.
+        self._add_if_possible(name, wanted, "--no-cache-dir")
+
+    def _add_if_possible(self, name: str, wanted: list[str], *options: str) -> None:
         try:
-            self._install(extra, [*options, *wanted])
+            self._add(name, wanted, *options)
         except Trouble as trouble:
-            if not optional:
-                raise
-            say(f"{wanted[0] if options else f'[{extra}]'} is left out: {trouble}")
-        else:
-            self._stamp(name, mark)
+            say(f"{wanted[-1]} is left out: {trouble.line}")
 
-    def _install(self, extra: str, wanted: list[str]) -> None:
-        if extra in COMPILED:
-            machine.require_compiler()
-        if extra == "apache":
-            self._remove_old_flavour()
-        self.pip(*(["--no-cache-dir"] if extra in COMPILED else []), *wanted)
+    def _add_beside(self, name: str, wanted: list[str]) -> None:
+        """They may not replace what is there: Django and the drivers are what is compared."""
+        kept = self.venv.home / "kept.txt"
+        found = [str(self.venv.python), "-m", "pip", "freeze", "--exclude", "wsgi-persist"]
+        kept.write_text(subprocess.run(found, check=True, capture_output=True, text=True).stdout)
+        self._add_if_possible(name, wanted, "-c", str(kept))
 
-    def add_package(self) -> None:
+    def _add_package(self) -> None:
         mark = _fingerprint()
-        if self._is_current("package", mark):
-            return
-        say("wsgi_persist itself")
         # Built from a copy, so that the clone stays as it is.
-        with tempfile.TemporaryDirectory(dir=self.home) as copy:
+        with tempfile.TemporaryDirectory(dir=self.venv.home) as copy:
             for name in filter(lambda name: (ROOT / name).exists(), SOURCES):
                 _copy(ROOT / name, Path(copy) / name)
-            self.pip("--no-deps", "--no-build-isolation", "--force-reinstall", copy)
-        self._stamp("package", mark)
-
-    def pip(self, *arguments: str) -> None:
-        # Compilers may use every core; the flags of a make that started this are not theirs.
-        environ = {**os.environ, "MAKEFLAGS": f"-j{os.cpu_count()}"}
-        run([str(self.python), "-m", "pip", "install", "-q", *arguments], self.log, environ)
-
-    def _fitting(self, requirement: str) -> str:
-        stamp = self.root / ".stamp-apache"
-        installed = stamp.read_text() if stamp.exists() else ""
-        return requirement.replace("mod_wsgi", machine.mod_wsgi_flavour(installed, self.log))
-
-    def _remove_old_flavour(self) -> None:
-        # Two flavours of it own the same files.
-        old = ["mod_wsgi", "mod_wsgi-standalone", "mod_wsgi-httpd"]
-        run([str(self.python), "-m", "pip", "uninstall", "-q", "-y", *old], self.log)
-
-    def _is_current(self, name: str, mark: str) -> bool:
-        stamp = self.root / f".stamp-{name}"
-        return stamp.exists() and stamp.read_text() == mark
-
-    def _stamp(self, name: str, mark: str) -> None:
-        (self.root / f".stamp-{name}").write_text(mark)
+            self.venv.install("--no-deps", "--no-build-isolation", "--force-reinstall", copy)
+        self.venv.stamp("package", mark)
 
 
 def requirements(extra: str) -> list[str]:
@@ -165,12 +156,18 @@ def requirements(extra: str) -> list[str]:
     return known[extra].split()
 
 
+def _mark(wanted: Sequence[str]) -> str:
+    return "\n".join(wanted)
+
+
 def _slug(requirement: str) -> str:
     """The name alone."""
     return re.split(r"[^\w-]", requirement)[0]
 
 
-def _own_folder() -> Path:
+def own_folder() -> Path:
+    """:func:`folder`, made if it is missing, and nobody else's."""
+    os.umask(0o022)
     home = folder()
     home.mkdir(mode=0o755, exist_ok=True)
     facts = home.lstat()
@@ -200,15 +197,33 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(given: Sequence[str]) -> int:
+    cut = given.index("--") if "--" in given else len(given)
+    extras, command = given[:cut], given[cut + 1 :]
+    end_tidily()
     try:
-        print(folder() if arguments == ["--where"] else build(arguments))
+        if given == ["--where"]:
+            print(folder())
+            return 0
+        python = build(extras)
+        if command:
+            become(python, command)
+        print(python)
     except Trouble as trouble:
         print(f"environment: {trouble}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"environment: {error.filename or folder()}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def become(python: Path, command: Sequence[str]) -> None:
+    """The command in place of this process: signals meant for it reach it."""
+    environ = {**os.environ, "PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1"}
+    os.execve(python, [str(python), *command], environ)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ def _download(version: str, folder: Path) -> Path:
     # Only Django: with :all: pip would build what Django is built with from source, too.
     options = ["--no-deps", "--no-binary", "django", "--dest", str(folder)]
     log = folder.parent / "django-download.log"
+    log.unlink(missing_ok=True)
     run([sys.executable, "-m", "pip", "download", *options, f"Django=={version}"], log)
     found = list(folder.glob("*.tar.gz"))
     if len(found) != 1:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tests.faults import Unavailable
@@ -81,8 +82,12 @@ class PgBouncer:
         return self
 
     def stop(self) -> None:
-        """At once, with whoever is connected (SIGTERM)."""
+        """At once, with whoever is connected."""
         if self._process is not None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.5)
+            # From 1.23 on the first SIGTERM waits for the clients, and the second one for nobody.
             self._process.terminate()
             self._process.wait(10)
             self._process = None
