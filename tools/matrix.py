@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools import lacking
+from tools import fresh, lacking
 from tools.environment import ROOT, folder
 from tools.steps import Trouble, run, say
 
@@ -40,8 +40,10 @@ ABSENT = {
     r"The '(apxs)' command appears not to be installed": "no {} (Debian: apt-get install apache2-dev)",
     rf"(?m)^{lacking.MARK}(.+)$": "{}",
 }
+# Of a distribution that this machine may not be.
+ELSEWHERE = "modwsgi5"
 # What the last factor is about, as its test names it.
-TOLD = {"postgis": "PostGIS", "modwsgi4": "mod_wsgi/4", "modwsgi6": "mod_wsgi/6"}
+TOLD = {"postgis": "PostGIS", "modwsgi4": "mod_wsgi/4", "modwsgi5": "mod_wsgi/5", "modwsgi6": "mod_wsgi/6"}
 VERSIONS = re.compile(r"^versions: (.+)$", re.MULTILINE)
 COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b(?=.* in [\d.]+s)")
 
@@ -108,17 +110,31 @@ def run_all(names: Sequence[str], tests: Sequence[str]) -> int:
 
 
 def attempt(name: str, tests: Sequence[str], log: Path) -> Outcome:
+    if name.endswith(ELSEWHERE) and lacking.lacking(ELSEWHERE):
+        return in_a_new_debian(name)
     python = interpreter(name.split("-")[0])
     if python is None:
         missing = "no Python {}.{} in PATH or pyenv".format(*version(name.split("-")[0]))
         return Outcome(name, LACKING, "", missing)
     command = [*TOX, "run", "-e", name, "--discover", python]
     failed = False
+    log.unlink(missing_ok=True)
     try:
         run([*command, "--", *tests] if tests else command, log, beat=60)
     except Trouble:
         failed = True
     return judge(name, log.read_text(errors="replace"), failed)
+
+
+def in_a_new_debian(name: str) -> Outcome:
+    if os.geteuid() != 0:
+        return Outcome(name, LACKING, "", "only root can make a new Debian 13, and this machine has another")
+    there = fresh.Fresh("trixie", "root", "matrix", f"^{name}$")
+    try:
+        passed = fresh.show(there, 1)
+    except Trouble as trouble:
+        return Outcome(name, LACKING, "", trouble.line)
+    return judge(name, there.log.read_text(errors="replace"), not passed)
 
 
 def judge(name: str, text: str, failed: bool) -> Outcome:
