@@ -45,11 +45,12 @@ exit $status
 """
 # The distribution's own, which the matrix is to run on there.
 DEBIAN = "apt-get install -y -q apache2 libapache2-mod-wsgi-py3 postgresql"
+BUILT = "$(python3 -B -m tools.environment --where)"
 COMMANDS = {
     "demo": "make demo ONCE=1",
     "test": "make test",
     "start": "sh -eux start.sh",
-    "matrix": "make matrix MATRIX='--only {only}'; status=$?; cat {built}/matrix/*.log; (exit $status)",
+    "matrix": f"make matrix MATRIX='--only {{only}}'; status=$?; cat {BUILT}/matrix/*.log; (exit $status)",
 }
 
 
@@ -80,9 +81,12 @@ class Fresh:
     def log(self) -> Path:
         return self.folder / "log"
 
+    @property
+    def told(self) -> str:
+        return COMMANDS[self.what].format(only=self.only).partition(";")[0]
+
     def command(self) -> str:
-        built = "$(python3 -B -m tools.environment --where)"
-        return f"cd {self.clone}\n" + COMMANDS[self.what].format(only=self.only, built=built)
+        return f"cd {self.clone}\n" + COMMANDS[self.what].format(only=self.only)
 
 
 def show(fresh: Fresh, times: int) -> bool:
@@ -144,7 +148,7 @@ def _asked_for() -> str:
 
 
 def attempt(fresh: Fresh, root: Path, log: Path, number: int) -> bool:
-    say(f"{fresh.name}: {COMMANDS[fresh.what].partition(';')[0]} (what it says: {log})")
+    say(f"{fresh.name}: {fresh.told} (what it says: {log})")
     given = {name: os.environ[name] for name in ("APACHE", "APT") if name in os.environ}
     started, begin = time.monotonic(), log.stat().st_size
     try:
@@ -172,7 +176,7 @@ def _tell(told: str, left: Sequence[str], failed: bool) -> None:
 
 def files_left(fresh: Fresh, root: Path) -> list[str]:
     """What stands where a command of ours may have put it, but for .build."""
-    if fresh.what == "start":
+    if fresh.what not in ("demo", "test"):
         return []
     home, clone = root / fresh.home.lstrip("/"), root / fresh.clone.lstrip("/")
     places = {root / "tmp": [], root / "var/tmp": ["wsgi_persist-*"]}

@@ -66,6 +66,12 @@ def require_tls() -> Httpd:
 
 
 @pytest.fixture
+def mod_wsgi_6() -> None:
+    if httpd.at_hand().old:
+        pytest.skip("what this is about came with mod_wsgi 6; the one at hand is older")
+
+
+@pytest.fixture
 def debian() -> Httpd:
     """With the mod_wsgi of the distribution, which is older: 4.9 in Debian 12, 5.0 in Debian 13."""
     try:

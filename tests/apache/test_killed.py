@@ -139,6 +139,7 @@ def test_stuck_in_python(apache: StartApache, server: Server, generation: Httpd)
     assert "cancelling its query" not in running.error_text()
 
 
+@pytest.mark.usefixtures("mod_wsgi_6")
 def test_stuck_query_beside_another(apache: StartApache, server: Server) -> None:
     """With threads, only the request that is overdue loses its query; the other one is finished."""
     running = apache(options="threads=2 request-timeout=1 interrupt-timeout=1 graceful-timeout=0")

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Server, abandoned, eventually
 from tests.http import get, in_parallel
 from tools.apache import Apache
@@ -122,6 +124,7 @@ def test_request_in_flight_at_the_stop_is_finished(apache: StartApache, server: 
     assert abandoned(server) == before
 
 
+@pytest.mark.usefixtures("mod_wsgi_6")
 def test_request_interrupted_at_any_bytecode(apache: StartApache, server: Server) -> None:
     """mod_wsgi raises RequestTimeout, a BaseException, wherever the request's thread is."""
     running = apache(options="request-timeout=1 interrupt-timeout=5")
@@ -133,6 +136,7 @@ def test_request_interrupted_at_any_bytecode(apache: StartApache, server: Server
     assert server("SELECT note FROM entry ORDER BY id") == [(f"after {number}",) for number in range(5)]
 
 
+@pytest.mark.usefixtures("mod_wsgi_6")
 def test_restart_leaves_no_backend_behind(apache: StartApache, server: Server) -> None:
     before = abandoned(server)
     running = apache(processes=2)
