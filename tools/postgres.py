@@ -163,6 +163,8 @@ class Cluster:
 
     def start(self, timeout: float = 30.0) -> Cluster:
         options = [
+            # Its segments stand in its folder, and go with that, however it ends.
+            "dynamic_shared_memory_type=mmap",
             *self.settings,
             f"port={self.port}",
             f"listen_addresses={self.address}",

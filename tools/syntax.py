@@ -51,7 +51,8 @@ def servers() -> tuple[list[Httpd], list[str]]:
 
 def objection(file: Path, server: Httpd) -> str | None:
     """Why this file cannot be checked with this Apache."""
-    return server.lacks_tls() if "SSLEngine" in file.read_text() else None
+    parts = [VHOSTS / name for name in re.findall(r"\w+\.inc\b", file.read_text())]
+    return server.lacks_tls() if any("SSLEngine" in part.read_text() for part in [file, *parts]) else None
 
 
 def check(file: Path, server: Httpd, root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -22,11 +23,14 @@ from tools.postgres import Cluster, free_port
 from wsgi_persist.command.sizing import cores
 
 ROOT = Path(__file__).parent.parent.parent
+ME = pwd.getpwuid(os.geteuid()).pw_name
 
 
 def command(cluster: Cluster, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     given = {**os.environ, **site_environment(cluster, **{"SITE_ALIASES": "{}", **environment})}
-    line = [sys.executable, "-m", "wsgi_persist", "apache", "--venv", sys.prefix, *arguments]
+    # Anybody but root serves the site, too: a home may be closed to Apache's usual user.
+    user = ["--user", ME] if os.geteuid() != 0 and "--user" not in arguments else []
+    line = [sys.executable, "-m", "wsgi_persist", "apache", "--venv", sys.prefix, *user, *arguments]
     return subprocess.run(line, cwd=ROOT, env=given, capture_output=True, text=True, check=False)
 
 
@@ -109,9 +113,12 @@ def test_stock_engine_behind_the_middleware_is_refused(project: Path, server: Se
 def test_socket_that_the_workers_cannot_reach(project: Path, server: Server, root: Path) -> None:
     hidden = root / "private" / "sockets"
     hidden.mkdir(parents=True)
-    hidden.parent.chmod(0o700)
-    arguments = ["--server-name", "localhost", "--project", str(project), "--user", "nobody"]
+    is_root = os.geteuid() == 0
+    hidden.parent.chmod(0o700 if is_root else 0)
+    user = "nobody" if is_root else ME
+    arguments = ["--server-name", "localhost", "--project", str(project), "--user", user]
     done = command(server.cluster, *arguments, SITE_HOST=str(hidden))
+    hidden.parent.chmod(0o700)
     assert done.returncode == 2
     assert str(hidden.parent) in done.stderr
     assert done.stderr.count("\n") == 1
