@@ -14,11 +14,15 @@ from tools.steps import LOCAL, Locked, Trouble, run, say, undisturbed
 POLICY = Path("/usr/sbin/policy-rc.d")
 OURS = "#!/bin/sh\n# of wsgi_persist, while it installs packages; left over, it may be removed\nexit 101\n"
 PATIENCE = 60  # seconds for another process that holds the lock
-
-
 APACHE = ("apache2", "apache2-dev")
 SERVICES = ("apache2", "pgbouncer")
 MODULE = Path("/usr/lib/apache2/modules/mod_wsgi.so")
+# Of the tests: namespaces of the network, a pooler, the mod_wsgi of the distribution; whether they are here.
+TESTS: dict[str, Callable[[], bool]] = {
+    "iproute2": lambda: has_program("ip"),
+    "pgbouncer": lambda: has_program("pgbouncer"),
+}
+MOD_WSGI: dict[str, Callable[[], bool]] = {"libapache2-mod-wsgi-py3": lambda: MODULE.exists()}
 
 
 def has_program(name: str) -> bool:
@@ -78,14 +82,6 @@ def _install(packages: Sequence[str], log: Path) -> None:
 def _environ() -> dict[str, str]:
     # dpkg refuses without sbin, which a shell of plain su has not.
     return {**os.environ, **LOCAL, "PATH": SEARCH, "DEBIAN_FRONTEND": "noninteractive"}
-
-
-# Of the tests: namespaces of the network, a pooler, the mod_wsgi of the distribution; whether they are here.
-TESTS: dict[str, Callable[[], bool]] = {
-    "iproute2": lambda: has_program("ip"),
-    "pgbouncer": lambda: has_program("pgbouncer"),
-}
-MOD_WSGI: dict[str, Callable[[], bool]] = {"libapache2-mod-wsgi-py3": lambda: MODULE.exists()}
 
 
 @contextmanager
