@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,8 +21,8 @@ from statistics import median
 from tools import environment, load
 from tools.apache import Apache, ApacheError
 from tools.httpd import require_readable
-from tools.postgres import Cluster, free_port
-from tools.steps import ENDING, Trouble, alone, end_tidily, run, say, undisturbed
+from tools.postgres import Cluster, can_bind, free_port
+from tools.steps import ENDING, Trouble, alone, ended, run, say, undisturbed
 
 SITE = environment.ROOT / "deploy" / "demo"
 DATABASE = "demo"
@@ -197,22 +196,11 @@ def _refuse_a_second() -> None:
 
 def chosen_port(given: int | None) -> int:
     """The port asked for or a fault that says so; else 8000, else whichever is free."""
-    if _can_bind(given or 8000):
+    if can_bind(given or 8000):
         return given or 8000
     if given:
         raise Trouble(f"port {given} is taken or not allowed: PORT=<another>")
     return free_port()
-
-
-def _can_bind(port: int) -> bool:
-    with socket.socket() as probe:
-        # As Apache does it: connections that linger from an earlier run are no hindrance.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
-            return False
-    return True
 
 
 def arguments() -> argparse.Namespace:
@@ -226,18 +214,11 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    end_tidily()
-    try:
+    def work() -> int:
         show(arguments())
-    except KeyboardInterrupt:
-        return 130
-    except (Trouble, ApacheError, RuntimeError) as trouble:
-        print(f"demo: {trouble}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"demo: {error.filename or environment.folder()}: {error.strerror}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return ended("demo", environment.folder(), work, ApacheError, RuntimeError)
 
 
 if __name__ == "__main__":

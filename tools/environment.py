@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tools import apt, machine
 from tools.mod_wsgi import ModWsgi
-from tools.steps import Step, Trouble, alone, end_tidily, follow, say
+from tools.steps import Step, Trouble, alone, ended, follow, say
 from tools.venv import Venv
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,8 +89,9 @@ class Environment:
             steps.append(Step(what, SECONDS["apt"], partial(apt.bring, packages, venv.log)))
         for extra in self._extras:
             steps += self._apache.pending() if extra == "apache" else self._packages(extra)
-        if not venv.has("package", _fingerprint()):
-            steps.append(Step("wsgi_persist itself", SECONDS["package"], self._add_package))
+        mark = _fingerprint()
+        if not venv.has("package", mark):
+            steps.append(Step("wsgi_persist itself", SECONDS["package"], partial(self._add_package, mark)))
         return steps
 
     def require(self) -> None:
@@ -136,8 +137,7 @@ class Environment:
         kept.write_text(subprocess.run(found, check=True, capture_output=True, text=True).stdout)
         self._add_if_possible(name, wanted, "-c", str(kept))
 
-    def _add_package(self) -> None:
-        mark = _fingerprint()
+    def _add_package(self, mark: str) -> None:
         # Built from a copy, so that the clone stays as it is.
         with tempfile.TemporaryDirectory(dir=self.venv.home) as copy:
             for name in filter(lambda name: (ROOT / name).exists(), SOURCES):
@@ -198,25 +198,18 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def main(given: Sequence[str]) -> int:
+    if given == ["--where"]:
+        print(folder())
+        return 0
     cut = given.index("--") if "--" in given else len(given)
-    extras, command = given[:cut], given[cut + 1 :]
-    end_tidily()
-    try:
-        if given == ["--where"]:
-            print(folder())
-            return 0
-        python = build(extras)
-        if command:
-            become(python, command)
-        print(python)
-    except Trouble as trouble:
-        print(f"environment: {trouble}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"environment: {error.filename or folder()}: {error.strerror}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return ended("environment", folder(), lambda: start(given[:cut], given[cut + 1 :]))
+
+
+def start(extras: Sequence[str], command: Sequence[str]) -> int:
+    python = build(extras)
+    if command:
+        become(python, command)
+    print(python)
     return 0
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -22,7 +21,8 @@ from pathlib import Path
 from tools import manual
 from tools.environment import ROOT, folder, own_folder
 from tools.newroot import copied, debian, within
-from tools.steps import Trouble, alone, end_tidily, run, say
+from tools.postgres import can_bind
+from tools.steps import Trouble, alone, ended, run, say
 
 HOME = folder() / "fresh"
 SUITES = ("bookworm", "trixie")
@@ -199,11 +199,6 @@ def trusting(fresh: Fresh) -> dict[str, str]:
     return {**os.environ, "GIT_CONFIG_GLOBAL": str(config)}
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
 def chosen() -> tuple[Fresh, int]:
     def choice(name: str, known: Sequence[str]) -> str:
         given = os.environ.get(name) or known[0]
@@ -216,7 +211,7 @@ def chosen() -> tuple[Fresh, int]:
     who, what = choice("WHO", ("root", "user")), choice("WHAT", tuple(COMMANDS))
     if what in ("start", "matrix") and who != "root":
         raise Trouble(f"WHAT={what} is for WHO=root")
-    if taken := [str(port) for port in PORTS if what == "start" and not _is_free(port)]:
+    if taken := [str(port) for port in PORTS if what == "start" and not can_bind(port)]:
         raise Trouble(f"WHAT=start needs port {' and '.join(taken)} for itself: stop what listens there")
     times = os.environ.get("TIMES", "1")
     if not times.isdigit() or times == "0":
@@ -225,17 +220,7 @@ def chosen() -> tuple[Fresh, int]:
 
 
 def main() -> int:
-    end_tidily()
-    try:
-        return 0 if show(*chosen()) else 1
-    except Trouble as trouble:
-        print(f"fresh: {trouble}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"fresh: {error.filename or HOME}: {error.strerror}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return ended("fresh", HOME, lambda: 0 if show(*chosen()) else 1)
 
 
 if __name__ == "__main__":

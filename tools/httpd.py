@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tools.apt import MODULE
 from tools.machine import SEARCH
 from wsgi_persist.command.probe import mod_wsgi
 from wsgi_persist.command.syntax import environ_with
@@ -111,10 +112,9 @@ def at_hand() -> Httpd:
 def system() -> Httpd:
     """The Apache and the mod_wsgi that the distribution packaged."""
     found = shutil.which("apache2", path=SEARCH)
-    modules = Path("/usr/lib/apache2/modules")
-    if found is None or not (modules / "mod_wsgi.so").exists():
+    if found is None or not MODULE.exists():
         raise ApacheError("no mod_wsgi of Debian here: apt-get install apache2 libapache2-mod-wsgi-py3")
-    return Httpd(SYSTEM, Path(found), modules, modules / "mod_wsgi.so")
+    return Httpd(SYSTEM, Path(found), MODULE.parent, MODULE)
 
 
 def daemon_user() -> pwd.struct_passwd:

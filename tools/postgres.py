@@ -100,6 +100,17 @@ def free_port() -> int:
             return int(probe.getsockname()[1])
 
 
+def can_bind(port: int) -> bool:
+    with socket.socket() as probe:
+        # As Apache does it: connections that linger from an earlier run are no hindrance.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            return False
+    return True
+
+
 class Cluster:
     """One server, on a port of *address* and on a Unix socket that every local user can reach."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -30,6 +31,7 @@ esac
 """
 
 
+@functools.cache
 def has_tls() -> bool:
     """Whether a compiled Apache gets mod_ssl."""
     return machine.has_header(TLS_NEEDS)

@@ -72,6 +72,24 @@ def follow(steps: Sequence[Step]) -> None:
         left -= step.seconds
 
 
+def ended(name: str, place: Path, work: Callable[[], int], *troubles: type[Exception]) -> int:
+    """The status of a tool: what its *work* gives; 2, and one line, for what the user has to put right.
+
+    :param place: what an error of the system is about that names no file.
+    :param troubles: further exceptions that are of that kind.
+    """
+    end_tidily()
+    try:
+        return work()
+    except (Trouble, *troubles) as trouble:
+        print(f"{name}: {trouble}", file=sys.stderr)
+    except OSError as error:
+        print(f"{name}: {error.filename or place}: {error.strerror}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    return 2
+
+
 def end_tidily() -> None:
     """At SIGTERM, and when the terminal is closed, end as at an error: what was started is stopped."""
     for number in (signal.SIGTERM, signal.SIGHUP):

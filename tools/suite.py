@@ -10,11 +10,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tools.apache import public_folder
 from tools.environment import folder
 from tools.steps import ENDING, say, undisturbed
 
@@ -54,8 +54,7 @@ def main() -> int:
 @contextmanager
 def _scratch() -> Iterator[Path]:
     # In /tmp, not below the clone: a socket's path is limited to 107 bytes.
-    scratch = Path(tempfile.mkdtemp(prefix="test"))
-    scratch.chmod(0o755)
+    scratch = public_folder("test")
     try:
         yield scratch
     finally:
