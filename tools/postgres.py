@@ -153,17 +153,10 @@ class Cluster:
             self.data.mkdir(parents=True, exist_ok=True)
             if user := unprivileged_user():
                 shutil.chown(self.data, user)
-            self.run(
-                "initdb",
-                "-D",
-                str(self.data),
-                "-U",
-                SUPERUSER,
-                "--auth=trust",
-                "-N",
-                "--encoding=UTF8",
-                "--locale=C",
-            )
+            how = ["--auth=trust", "-N", "--encoding=UTF8", "--locale=C"]
+            # A second or two: interrupted, it leaves a segment of shared memory behind.
+            with undisturbed():
+                self.run("initdb", "-D", str(self.data), "-U", SUPERUSER, *how)
         return self
 
     def admit(self, network: str, method: str = "trust") -> None:
@@ -240,6 +233,7 @@ class Cluster:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=True,  # a terminal's Ctrl-C is for us
             **switch_user(),
         )
         if done.returncode != 0:

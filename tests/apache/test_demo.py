@@ -26,12 +26,13 @@ class Demo:
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.mark = f"DEMO_MARK={uuid.uuid4()}"
+        self.home = folder / "demo"
         self.said = folder / f"said-{uuid.uuid4()}"
         self.temporary = folder / "tmp"
         self.temporary.mkdir(exist_ok=True)
         name, _, value = self.mark.partition("=")
         environ = {**os.environ, name: value, "TMPDIR": str(self.temporary)}
-        command = [sys.executable, "-m", "tools.demo", "--home", str(folder / "demo"), *options]
+        command = [sys.executable, "-m", "tools.demo", "--home", str(self.home), *options]
         with self.said.open("w") as said:
             how = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": said}
             # A session of its own, as a terminal gives it.
@@ -42,12 +43,14 @@ class Demo:
 
     def processes(self) -> list[int]:
         """All that it has started, and it."""
-        found = filter(self._is_of_it, Path("/proc").glob("[0-9]*/environ"))
-        return [int(environ.parent.name) for environ in found]
+        found = filter(self._is_of_it, Path("/proc").glob("[0-9]*"))
+        return [int(process.name) for process in found]
 
-    def _is_of_it(self, environ: Path) -> bool:
+    def _is_of_it(self, process: Path) -> bool:
         try:
-            return self.mark.encode() in environ.read_bytes()
+            # PostgreSQL's overwrite their environment with their title, and stand in their data.
+            marked = self.mark.encode() in (process / "environ").read_bytes()
+            return marked or self.home in (process / "cwd").readlink().parents
         except OSError:
             return False
 
@@ -57,6 +60,11 @@ def folder() -> Iterator[Path]:
     made = public_folder("demo")
     yield made
     shutil.rmtree(made)
+
+
+def segments() -> set[str]:
+    """Shared memory of PostgreSQL that has a name, and so outlives its processes."""
+    return {path.name for path in Path("/dev/shm").glob("PostgreSQL.*")}
 
 
 MOMENTS = [
@@ -71,6 +79,7 @@ MOMENTS = [
 
 @pytest.mark.parametrize(("moment", "number"), MOMENTS, ids=str)
 def test_nothing_is_left(moment: str, number: signal.Signals, folder: Path) -> None:
+    there = segments()
     demo = Demo(folder, "--rounds", "1", "--seconds", "0.2")
     assert eventually(lambda: demo.says(moment), True, timeout=60)
     assert len(demo.processes()) > (0 if moment.endswith("PostgreSQL") else 1)
@@ -79,6 +88,7 @@ def test_nothing_is_left(moment: str, number: signal.Signals, folder: Path) -> N
     demo.process.wait(30)
     assert eventually(demo.processes, [])
     assert list(demo.temporary.iterdir()) == []
+    assert eventually(lambda: segments() - there, set())
     assert "Traceback" not in demo.said.read_text()
 
 
@@ -92,6 +102,19 @@ def test_second_one_says_so(folder: Path) -> None:
     finally:
         first.process.send_signal(signal.SIGTERM)
         first.process.wait(30)
+
+
+def test_initdb_is_waited_for(folder: Path) -> None:
+    """Killed, it leaves a server behind for a moment, and segments of its shared memory for ever."""
+    there = segments()
+    demo = Demo(folder, "--rounds", "1", "--seconds", "0.2")
+    assert eventually((demo.home / "postgresql/global/pg_control").exists, True)
+    demo.process.send_signal(signal.SIGTERM)
+    demo.process.wait(30)
+    assert demo.processes() == []
+    databases = demo.home / "postgresql/base"
+    assert len(list(databases.iterdir())) == 3
+    assert eventually(lambda: segments() - there, set())
 
 
 def test_port_that_is_taken(folder: Path) -> None:
