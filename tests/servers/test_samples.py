@@ -4,6 +4,7 @@ preloading master, recycling, reload, and a stop in the middle of a request."""
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -192,3 +193,33 @@ def test_worker_that_loads_the_application_itself_keeps_what_it_opened(
     with serving(command, server, tmp_path, SITE_OPTIONS=PREWARM) as running:
         opened = server.backends()
         assert list(keepers(running, 1).values()) == opened == server.backends()
+
+
+REFUSED = "this server runs requests in greenlets"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param([*COMMANDS["gunicorn"], "--worker-class=gevent"], id="gevent"),
+        pytest.param([*COMMANDS["uwsgi"], "--async=2", "--ugreen"], id="uwsgi async", marks=needs_uwsgi),
+    ],
+)
+def test_greenlets_are_refused(command: list[str], server: Server, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=REFUSED), serving(command, server, tmp_path):
+        pass
+
+
+def test_greenlets_that_take_over_later_are_refused(server: Server, tmp_path: Path) -> None:
+    command = [*COMMANDS["gunicorn"], "--worker-class=gevent", "--preload"]
+    with pytest.raises(AssertionError), serving(command, server, tmp_path):
+        pass  # it answers 500
+    assert REFUSED in (tmp_path / "log").read_text()
+
+
+def test_eventlet_is_refused() -> None:
+    script = (
+        "import eventlet; eventlet.monkey_patch(); from wsgi_persist import PersistMiddleware as p; p(print)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert f"{REFUSED} (eventlet)" in done.stderr

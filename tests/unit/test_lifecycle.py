@@ -94,6 +94,7 @@ def test_old_mod_wsgi_without_events(mod_wsgi: Any, monkeypatch: pytest.MonkeyPa
 def uwsgi_with(monkeypatch: pytest.MonkeyPatch, **hooks: Any) -> Any:
     """uWSGI's module after ours was put into its hooks."""
     module: Any = ModuleType("uwsgi")
+    module.opt = {}
     vars(module).update(hooks)
     monkeypatch.setitem(sys.modules, "uwsgi", module)
     monkeypatch.setattr(lifecycle, "_hooks_installed", False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import select
+from collections.abc import Callable
 from typing import Any
 
 from wsgi_persist.drivers import IDLE, Driver
@@ -21,12 +22,16 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self._poller = select.poll()
+        self._poller: Any = None
         self._pins: dict[int, Any] = {}
-        self.poll = self._poller.poll
+        self.poll: Callable[[int], list[tuple[int, int]]] = _nothing
         self.look_at = NEVER
 
     def add(self, fd: int, pin: Any, look_at: float) -> None:
+        if self._poller is None:
+            # Not earlier: eventlet takes poll() away, and a process without pins can do without.
+            self._poller = select.poll()
+            self.poll = self._poller.poll
         self._poller.register(fd, select.POLLIN)
         self._pins[fd] = pin
         self.expect(look_at)
@@ -46,6 +51,10 @@ class Watch:
                 self._poller.unregister(fd)
             else:
                 pin.examine()
+
+
+def _nothing(timeout: int) -> list[tuple[int, int]]:
+    return []
 
 
 def is_alive_though_readable(driver: Driver, connection: Any, timeout: float) -> bool:

@@ -12,7 +12,13 @@ from wsgi_persist.errors import ScopeError
 from wsgi_persist.policy import Policy
 from wsgi_persist.worker import registry
 from wsgi_persist.worker.scope import current
-from wsgi_persist.worker.servers import Daemon, hook_into_uwsgi, mod_wsgi_daemon, worker_name
+from wsgi_persist.worker.servers import (
+    Daemon,
+    hook_into_uwsgi,
+    mod_wsgi_daemon,
+    refuse_greenlets,
+    worker_name,
+)
 from wsgi_persist.worker.warmup import Target, Warmable, open_wrappers, targets, wants_warm_up, warm_up
 
 logger = logging.getLogger("wsgi_persist.lifecycle")
@@ -48,7 +54,9 @@ def start(pins: Iterable[Warmable], policy: Policy) -> tuple[str, bool]:
     """Prepare this process to keep pins; called when the application is wrapped.
 
     :return: the scope chosen (auto, process or thread), and whether requests may be run twice.
+    :raises ScopeError: the server is none that pins can be kept in.
     """
+    refuse_greenlets()
     found = targets(pins)
     chosen = choose_scope(policy, found)
     _install_hooks()

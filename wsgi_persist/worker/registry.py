@@ -11,6 +11,7 @@ from collections.abc import Hashable
 from wsgi_persist.drivers import driver_of, forget_deadlines
 from wsgi_persist.pins import PinnedConnection
 from wsgi_persist.worker.scope import Scope, all_scopes, forget_scopes, stop_pins
+from wsgi_persist.worker.servers import refuse_greenlets
 
 logger = logging.getLogger("wsgi_persist.registry")
 
@@ -28,9 +29,13 @@ def process_scope() -> Scope:
 
 
 def thread_scope() -> Scope:
-    """The scope of the calling thread; its pins are closed when the thread ends."""
+    """The scope of the calling thread; its pins are closed when the thread ends.
+
+    :raises ScopeError: a coroutine library took the threads over after the application was loaded.
+    """
     scope = _local.scope
     if scope is None:
+        refuse_greenlets()
         scope = _local.scope = Scope("thread")
         weakref.finalize(scope, _end_thread, scope.pins, os.getpid()).atexit = False
     return scope

@@ -1,10 +1,13 @@
-"""What runs this process: the only module that knows mod_wsgi and uWSGI."""
+"""What runs this process: the only module that knows mod_wsgi, uWSGI and the coroutine libraries."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from wsgi_persist.errors import ScopeError
 
 
 class Daemon(NamedTuple):
@@ -34,6 +37,34 @@ def worker_name() -> str:
     """Tells workers apart in ``pg_stat_activity``: mod_wsgi's process group and the pid."""
     daemon = mod_wsgi_daemon()
     return f"{daemon.group}:{os.getpid()}" if daemon else str(os.getpid())
+
+
+def refuse_greenlets() -> None:
+    """
+    :raises ScopeError: requests take turns on one thread: none of them has a connection to itself.
+    """
+    found = _greenlets()
+    if found is not None:
+        raise ScopeError(
+            f"this server runs requests in greenlets ({found}), and a connection kept for a process or a "
+            f"thread cannot serve several at once: choose workers that are processes or threads "
+            f"(gunicorn: worker_class sync or gthread), or serve without PersistMiddleware"
+        )
+
+
+def _greenlets() -> str | None:
+    """What runs several requests at once on one thread here, if anything does."""
+    gevent: Any = sys.modules.get("gevent.monkey")
+    if gevent is not None and gevent.is_module_patched("threading"):
+        return "gevent"
+    eventlet: Any = sys.modules.get("eventlet.patcher")
+    if eventlet is not None and eventlet.is_monkey_patched("thread"):
+        return "eventlet"
+    try:
+        import uwsgi
+    except ImportError:
+        return None
+    return next((f"uWSGI's {name}" for name in ("gevent", "asyncio", "async") if name in uwsgi.opt), None)
 
 
 def hook_into_uwsgi(forget: Callable[[], None], stop: Callable[[str], None]) -> None:
