@@ -41,9 +41,12 @@ def _seconds(*, none: bool = False, zero: bool = True, most: float = math.inf) -
     return check
 
 
-def _whole_seconds(value: Any) -> str | None:
-    fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return None if fits else "whole seconds, 0 or more"
+def _whole(what: str, least: int) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        return None if fits else f"{what}, {least} or more"
+
+    return check
 
 
 def _name(value: Any) -> str | None:
@@ -58,9 +61,10 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "network_timeout": _seconds(zero=False, most=_LONGEST_TIMEOUT),
     "connect_timeout": _seconds(zero=False, most=_LONGEST_TIMEOUT),
     "reconnect_deadline": _seconds(),
-    "retry_after": _whole_seconds,
+    "retry_after": _whole("whole seconds", 0),
     "replay": _one_of("safe", "off"),
     "replay_requests": _one_of(True, False),
+    "max_pins": _whole("a whole number", 1),
     "reset": _one_of("dirty", "always", "never"),
     "reset_report": _one_of("log", "raise"),
     "prewarm": _one_of("auto", True, False),
@@ -87,6 +91,8 @@ class Policy:
         that cannot repeat an effect; or ``"off"``.
     :param replay_requests: run a whole GET, HEAD or OPTIONS request again whose connection was lost, if
         it has completed no write.
+    :param max_pins: idle connections that one process or thread keeps; of more, the least recently used is
+        closed when a request ends. The largest counts where aliases differ.
     :param reset: make the session as good as new after a request: ``"dirty"`` where it left something
         behind, ``"always"``, ``"never"``.
     :param reset_report: what a request left behind is a line in the log, or, for tests, ``"raise"``:
@@ -108,6 +114,7 @@ class Policy:
     retry_after: int = 2
     replay: Literal["safe", "off"] = "safe"
     replay_requests: bool = False
+    max_pins: int = 8
     reset: Literal["dirty", "always", "never"] = "dirty"
     reset_report: Literal["log", "raise"] = "log"
     prewarm: bool | Literal["auto"] = "auto"

@@ -159,10 +159,41 @@ print(scope.pins["default"].opened, scope.pins["default"].leases)
 """
 
 
-@pytest.mark.skipif(find_library("gdal") is None, reason="GeoDjango needs the GDAL library on the machine")
+needs_gdal = pytest.mark.skipif(
+    find_library("gdal") is None, reason="GeoDjango needs the GDAL library on the machine"
+)
+
+
+@needs_gdal
 def test_postgis(server: Server) -> None:
     done = run_django(server, POSTGIS, SITE_ENGINE="wsgi_persist.backends.postgis")
     assert done.stdout.split() == ["1", "2"], done.stderr
+
+
+MODULES = """
+import importlib, pkgutil
+theirs, ours = {theirs!r}, {ours!r}
+modules = [found.name for found in pkgutil.iter_modules(importlib.import_module(theirs).__path__)]
+modules.remove("base")
+for name in modules:
+    their, our = (importlib.import_module(f"{{engine}}.{{name}}") for engine in (theirs, ours))
+    public = getattr(their, "__all__", [name for name in vars(their) if not name.startswith("_")])
+    assert public
+    assert all(getattr(our, name) is getattr(their, name) for name in public), name
+print(*modules)
+"""
+GEO = "django.contrib.gis.db.backends.postgis"
+ENGINES = [
+    pytest.param("django.db.backends.postgresql", "wsgi_persist.backends.postgresql", id="postgresql"),
+    pytest.param(GEO, "wsgi_persist.backends.postgis", id="postgis", marks=needs_gdal),
+]
+
+
+@pytest.mark.parametrize(("theirs", "ours"), ENGINES)
+def test_has_the_modules_of_djangos_engine(theirs: str, ours: str, server: Server) -> None:
+    """Tools import them by the engine's name."""
+    done = run_django(server, MODULES.format(theirs=theirs, ours=ours), SITE_ENGINE=ours)
+    assert {"introspection", "operations", "schema", "features"} <= set(done.stdout.split()), done.stderr
 
 
 def test_block_left_open_is_over_with_its_request(server: Server) -> None:

@@ -268,6 +268,17 @@ def test_openssl_of_the_driver_beside_apaches(site: Site) -> None:
     assert site.check("--database", "default") == []
 
 
+def test_more_aliases_than_are_kept(site: Site) -> None:
+    aliases = {f"tenant{number}": {} for number in range(8)}
+    (found,) = site.check(aliases=aliases)
+    assert found.id == "wsgi_persist.W011"
+    assert found.text.startswith(
+        "9 aliases of DATABASES have our ENGINE, and 8 of their connections (max_pins) are kept"
+    )
+    site.pasted.append(found.hint)
+    assert site.check(aliases=aliases) == []
+
+
 # ##### The server #####
 
 

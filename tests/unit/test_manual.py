@@ -23,7 +23,7 @@ WRITERS = {"_report": ("WARNING", "pin %r: ")}
 # What those write themselves; their callers' texts are looked for in its place.
 PASSED_ON = {"pin %r: %s"}
 # Where a connection is closed: methods that are given the reason, and where others return it.
-CLOSING = {"drop", "abandon", "close_idle"}
+CLOSING = {"drop", "abandon", "close_idle", "_forget"}
 RETURNING = ["pins/pin.py", "pins/session.py"]
 REASONS = "Why a connection was closed"
 # Texts with a name of their own, by that name.

@@ -12,7 +12,7 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
 from django.utils.connection import ConnectionDoesNotExist
 
-from wsgi_persist.backends.opening import OpeningMixin
+from wsgi_persist.backends.opening import Claim, OpeningMixin
 from wsgi_persist.backends.options import policy_of
 from wsgi_persist.backends.reconnect import ReconnectMixin
 from wsgi_persist.backends.transaction import come_to_rest
@@ -63,7 +63,7 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
     @contextmanager
     def temporary_connection(self) -> Iterator[Any]:
         # The stock method closes a connection that it has to open, and closing drops the pin.
-        if current() is not None and self._is_the_alias():
+        if current() is not None and self.is_the_alias():
             self.ensure_connection()
         with super().temporary_connection() as cursor:
             yield cursor
@@ -78,16 +78,17 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
         pin = scope.pins.get(self.alias)
         # Asked once for each connection: what leased it before may lease it again.
         if pin is None or pin.serial != self._introduced or not pin.serial:
-            if not self._is_the_alias():
+            if not self.is_the_alias():
                 return None
             pin = scope.pin(self.alias, self.alias, self.persist_policy)
+            pin.claim = Claim(self)
         if pin.state is State.LEASED:
             return None
         if pin.state is State.OPEN and not self._fits(pin.made_for):
             pin.drop("the settings of its alias changed")
         return pin
 
-    def _is_the_alias(self) -> bool:
+    def is_the_alias(self) -> bool:
         """A copy of the wrapper, or one that stands in for it in a test, never meets the pin."""
         try:
             # Where the thread has none yet, one is made: this is a copy then.
@@ -112,7 +113,7 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
     def _make_way_for_pin(self) -> None:
         """Close an idle connection of this wrapper's own, left from before the request."""
         scope = current()
-        if scope is None or not self._is_the_alias():
+        if scope is None or not self.is_the_alias():
             return
         pin = scope.pins.get(self.alias)
         if pin is not None and pin.state is State.LEASED:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import copy
 import operator
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from django.db import connections
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from wsgi_persist.drivers import quietly_close, watchable
@@ -32,11 +36,34 @@ class _Outages(dict[str, Outage]):
 _outages = _Outages()
 
 
+class Claim:
+    """An alias's, which tools for tenants make and remove while the process runs."""
+
+    def __init__(self, wrapper: OpeningMixin) -> None:
+        self._alias = wrapper.alias
+        self._wrapper = weakref.ref(wrapper)
+
+    def stands(self) -> bool:
+        if self._alias in tuple(connections):
+            return True
+        wrapper = self._wrapper()
+        if wrapper is None or wrapper.is_the_alias():
+            return wrapper is not None
+        # Settings that know more aliases than they list: to ask has made a wrapper.
+        with suppress(AttributeError):
+            del connections[self._alias]
+        return False
+
+    def end(self) -> None:
+        _outages.pop(self._alias, None)
+
+
 class OpeningMixin(Base):
     """Waits for a database that restarts; fails at once while it is known to be out of reach."""
 
     persist_policy = Policy()  # the alias's validated options
     _pin: PinnedConnection | None
+    is_the_alias: Callable[[], bool]
     _introduced = 0  # serial of the pinned connection that was last announced with this wrapper
 
     def get_connection_params(self) -> dict[str, Any]:

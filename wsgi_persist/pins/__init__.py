@@ -3,12 +3,13 @@
 from wsgi_persist.pins.liveness import NEVER, Watch
 from wsgi_persist.pins.pin import PinnedConnection
 from wsgi_persist.pins.session import Session
-from wsgi_persist.pins.state import CLOSED, LOST, Holder, Standing, State
+from wsgi_persist.pins.state import CLOSED, LOST, Claim, Holder, Standing, State
 
 __all__ = [
     "CLOSED",
     "LOST",
     "NEVER",
+    "Claim",
     "Holder",
     "PinnedConnection",
     "Session",

@@ -18,6 +18,7 @@ class Watch:
     """The sockets of a scope's open pins, and the earliest of their deadlines.
 
     :ivar poll: ``poll(0)`` gives the sockets that became readable: one system call for all of them.
+    :ivar has_grown: whether there is one more than when somebody last looked.
     :ivar look_at: when a deadline is due, on the scope's clock.
     """
 
@@ -25,6 +26,7 @@ class Watch:
         self._poller: Any = None
         self._pins: dict[int, Any] = {}
         self.poll: Callable[[int], list[tuple[int, int]]] = _nothing
+        self.has_grown = False
         self.look_at = NEVER
 
     def add(self, fd: int, pin: Any, look_at: float) -> None:
@@ -34,6 +36,7 @@ class Watch:
             self.poll = self._poller.poll
         self._poller.register(fd, select.POLLIN)
         self._pins[fd] = pin
+        self.has_grown = True
         self.expect(look_at)
 
     def expect(self, look_at: float) -> None:

@@ -12,7 +12,7 @@ from wsgi_persist.drivers import ACTIVE, UNKNOWN, Driver, driver_of, neutralise,
 from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.pins.liveness import NEVER, Watch, answers, is_alive_though_readable, is_readable
 from wsgi_persist.pins.session import Session
-from wsgi_persist.pins.state import MOVES, Holder, State
+from wsgi_persist.pins.state import MOVES, Claim, Holder, State
 from wsgi_persist.policy import Policy
 
 logger = logging.getLogger("wsgi_persist.pin")
@@ -32,6 +32,7 @@ class PinnedConnection:
     :ivar leases: how often the present connection was leased.
     :ivar opened: how many connections this pin has had.
     :ivar in_block: whether the application is inside a transaction that it began with a plain pin.
+    :ivar claim: what it is kept for, if that may end before the process does.
     :ivar is_lost: whether the application was told that the leased connection is gone.
     """
 
@@ -52,6 +53,7 @@ class PinnedConnection:
         self.suspect = False
         self.is_lost = False
         self.in_block = False
+        self.claim: Claim | None = None
         self.holder: Holder | None = None
         self.session: Session | None = None
         self._wrote = False

@@ -38,6 +38,16 @@ class Standing(enum.Enum):
     GONE = "not known: its connection is lost"
 
 
+class Claim(Protocol):
+    """What a pin is kept for."""
+
+    def stands(self) -> bool:
+        """Whether somebody may still come for the pin."""
+
+    def end(self) -> None:
+        """The pin is forgotten."""
+
+
 class Holder(Protocol):
     """Who uses a leased connection."""
 

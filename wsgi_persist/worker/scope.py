@@ -13,6 +13,7 @@ from typing import Any
 from wsgi_persist.pins import NEVER, PinnedConnection, State, Watch
 from wsgi_persist.policy import Policy
 from wsgi_persist.worker.boundary import Boundary, name_of
+from wsgi_persist.worker.bounds import keep_within_bounds
 from wsgi_persist.worker.leases import Leases
 
 logger = logging.getLogger("wsgi_persist.scope")
@@ -98,6 +99,9 @@ class Scope(Leases):
             if self._host is not None and self.has_written():
                 self._host.wrote = True
             leak = self._give_back()
+            if self._watch.has_grown:
+                self._watch.has_grown = False
+                keep_within_bounds(self.pins)
         finally:
             try:
                 if self._leased:
@@ -114,6 +118,7 @@ class Scope(Leases):
         pin = self.pins.get(key)
         if pin is None:
             pin = self.pins[key] = PinnedConnection(name, policy, self._watch, self._clock)
+            self._watch.has_grown = True
         return pin
 
     def close_idle(self, key: Hashable, serial: int, reason: str) -> None:

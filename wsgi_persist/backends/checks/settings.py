@@ -40,7 +40,8 @@ def check_aliases(app_configs: Sequence[Any] | None = None, **kwargs: Any) -> li
     _runs = True
     told = _told.copy()
     _told.clear()
-    return [message for alias in ours() if alias.name not in told for message in of_alias(alias)]
+    found = [message for alias in ours() if alias.name not in told for message in of_alias(alias)]
+    return [*found, *_more_than_are_kept()]
 
 
 _told: set[str] = set()  # aliases of which their validation told in this run
@@ -153,6 +154,18 @@ def _age(alias: Alias) -> Iterator[checks.CheckMessage]:
             if unlimited
             else f"{alias.path}['CONN_MAX_AGE'] = 0",
             id="wsgi_persist.W003",
+        )
+
+
+def _more_than_are_kept() -> Iterator[checks.CheckMessage]:
+    aliases = ours()
+    most = max((alias.policy.max_pins for alias in aliases if alias.policy is not None), default=0)
+    if len(aliases) > most > 0:
+        yield checks.Warning(
+            f"{len(aliases)} aliases of DATABASES have our ENGINE, and {most} of their connections "
+            "(max_pins) are kept: the others are opened again and again, whatever their CONN_MAX_AGE.",
+            hint=f"{aliases[0].path}['OPTIONS'].setdefault('persist', {{}})['max_pins'] = {len(aliases)}",
+            id="wsgi_persist.W011",
         )
 
 
