@@ -64,10 +64,11 @@ def test_memo_is_bounded_and_keeps_no_long_texts(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Classifier, "MOST", 3)
     classify = Classifier()
     for number in range(10):
-        classify(f"select {number}")
-    classify("select " + "1" * Classifier.LONGEST)
-    assert 0 < len(classify._seen) <= 3
-    assert max(map(len, classify._seen)) <= Classifier.LONGEST
+        classify(f"select a{number}")
+    classify("select " + "a" * Classifier.LONGEST)
+    for memory in (classify._texts, classify._forms):
+        assert 0 < len(memory) <= 6
+        assert max(map(len, [*memory._newer, *memory._older])) <= Classifier.LONGEST
 
 
 # Text around a statement, between its tokens and in its letters.
@@ -179,7 +180,17 @@ REPEATED = [
     *("(", ")", "'", '"', "/*", "$a$", "$a$$b$", "a", "a.", "f(", "set_config(", "set_config('a',", "a.b("),
     *("E''\n", "E'' ", "E''\n-- ", "--", "-", "+-", "%", "%s", "(%s", "(%s,", "(%s),", "%(", "%(a ", "%(a)s"),
     *("1_", "1.", "1e", "0x", "explain ", "explain (", "with ", "with a(", ";", " ", "()", "temp ", "U&'"),
-    *("/*/", "\n--", "select 1;", "distinct on (a) f(", "(%s::aaaa", "update pg_settings ", "a(b)."),
+    *(
+        "/*/",
+        "/**/",
+        "(%s),(%s,%s),",
+        "\n--",
+        "select 1;",
+        "distinct on (a) f(",
+        "(%s::aaaa",
+        "update pg_settings ",
+        "a(b).",
+    ),
 ]
 
 

@@ -3,6 +3,8 @@
 from wsgi_persist.sql.classifier import Classifier, Functions
 from wsgi_persist.sql.effects import ONCE, QUIET, UNDONE, UNMARK, Kind, Leaves, Verdict, writes
 from wsgi_persist.sql.functions import BUILT_INS, KEYWORDS
+from wsgi_persist.sql.normal import normalized
+from wsgi_persist.sql.recent import Recent
 
 __all__ = [
     "BUILT_INS",
@@ -15,6 +17,8 @@ __all__ = [
     "Functions",
     "Kind",
     "Leaves",
+    "Recent",
     "Verdict",
+    "normalized",
     "writes",
 ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from wsgi_persist.sql.effects import BUILT_IN_VERDICTS, ONCE, QUIET, UNKNOWN, Verdict, effect, worst
-from wsgi_persist.sql.lexer import NO_TOKENS, NotUnderstood, statements
+from wsgi_persist.sql.lexer import NO_TOKENS, NotUnderstood, Token, scan, statements
+from wsgi_persist.sql.normal import normalized, tokens_of, uncommented
+from wsgi_persist.sql.recent import Recent
 from wsgi_persist.sql.rules import Statement
 
 
@@ -25,36 +28,54 @@ NONE = Functions()
 
 
 class Classifier:
-    """What statements do, by their text; remembers texts of up to 4 KiB."""
+    """What statements do, by their text; remembers texts of up to 4 KiB.
+
+    :ivar seen: the verdict on a text that was judged lately, or None.
+    """
 
     LONGEST = 4096  # characters
     MOST = 1024  # texts
 
     def __init__(self, functions: Functions = NONE) -> None:
-        self._seen: dict[str | bytes, Verdict] = {}
-        self.seen = self._seen.get
+        self._texts: Recent[str | bytes, Verdict] = Recent(self.MOST)
+        self._forms: Recent[str, Verdict] = Recent(self.MOST)
+        self.seen = self._texts.get
         trusted = {name: effect(name) or QUIET for name in functions.trusted}
         known = {**trusted, **BUILT_IN_VERDICTS}
         self._known = {name: known[name] for name in known.keys() - functions.shadowed}
 
     def __call__(self, sql: str | bytes) -> Verdict:
-        return self._seen.get(sql) or self._first_sight(sql)
+        return self.seen(sql) or self._texts.find(sql) or self._first_sight(sql)
 
     def _first_sight(self, sql: str | bytes) -> Verdict:
-        verdict = self._judge(sql)
-        if len(sql) <= self.LONGEST:
-            if len(self._seen) >= self.MOST:
-                self._seen.clear()
-            self._seen[sql] = verdict
-        return verdict
-
-    def _judge(self, sql: str | bytes) -> Verdict:
-        found = []
         try:
             text = sql if isinstance(sql, str) else sql.decode()
-            for tokens in statements(text):
-                if tokens != NO_TOKENS:
-                    found.append(Statement(tokens, self._known).verdict())
-        except (NotUnderstood, UnicodeDecodeError):
+            verdict = self._of_form(text) or self._judge(text, scan(text))
+        except UnicodeDecodeError:
+            verdict = UNKNOWN
+        if len(sql) <= self.LONGEST:
+            self._texts.keep(sql, verdict)
+        return verdict
+
+    def _of_form(self, text: str) -> Verdict | None:
+        """The verdict on all texts of the same form, if it can be told from that."""
+        form = normalized(text)
+        if "set_config" in form.lower():  # whose arguments are looked at
+            form = uncommented(text)
+        verdict = self._forms.find(form)
+        if verdict is None:
+            tokens = tokens_of(form)
+            verdict = UNKNOWN if tokens is None else self._judge(form, tokens)
+            if len(form) <= self.LONGEST:
+                self._forms.keep(form, verdict)
+        return None if verdict is UNKNOWN else verdict
+
+    def _judge(self, text: str, tokens: Iterable[Token]) -> Verdict:
+        found = []
+        try:
+            for statement in statements(text, tokens):
+                if statement != NO_TOKENS:
+                    found.append(Statement(statement, self._known).verdict())
+        except NotUnderstood:
             found.append(UNKNOWN)
         return found[0] if len(found) == 1 else worst([ONCE, *found])

@@ -3,43 +3,47 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _LETTER = r"A-Za-z_\x80-\U0010ffff"
-_SPACE = r"[ \t\n\r\f\v]"
+SPACE = " \t\n\r\f\v"
+_SPACE = f"[{SPACE}]"
 _PLAIN = r"'[^']*(?:''[^']*)*'(?!')"
 _ESCAPES = r"'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'(?!')"
 # A literal goes on in the next line's; with escapes if it began with them. Every comment ends its line.
 _NEXT_LINE = rf"[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:{_SPACE}|--[^\n\r]*[\n\r])*"
 _DIGITS = "[0-9](?:_?[0-9])*"
-_PLACE = rf"%(?:\([{_LETTER}][{_LETTER}0-9. ]*\))?[sbt](?![{_LETTER}0-9$])"
-_ITEM = rf"(?:{_PLACE}(?:::[a-z]+(?:\[\])?)?|DEFAULT|NULL)"
+PLACE = rf"%(?:\([{_LETTER}][{_LETTER}0-9. ]*\))?[sbt](?![{_LETTER}0-9$])"
+_ITEM = rf"(?:{PLACE}(?:::[a-z]+(?:\[\])?)?|DEFAULT|NULL)"
+_ROW = rf"\({_ITEM}(?:,[ ]?{_ITEM})*\)"
 # Each part matches a text in one way only: what fails costs no more than what fits, so time is linear.
 _TOKEN = re.compile(
     rf"""(?:(?P<skip>{_SPACE}+|--[^\n\r]*)
-    |(?P<rows>(?P<row>\({_ITEM}(?:,[ ]?{_ITEM})*\))(?:,[ ]?(?P=row))*)
+    |(?P<rows>(?P<row>{_ROW})(?:,[ ]?(?:(?P=row)|{_ROW}))*)
     |(?P<literal>(?:[nN]|[uU]&)?{_PLAIN}|[bBxX]'[^']*'|[eE]{_ESCAPES}(?:{_NEXT_LINE}{_ESCAPES})*)
     |(?P<unknown>[uU]&["']|[nNbBxXeE]')
     |(?P<word>[{_LETTER}][{_LETTER}0-9$]*)
     |(?P<name>"[^"]*(?:""[^"]*)*"(?!"))
     |(?P<symbol>[(),;\[\]]|::|:=|\.\.|:|\.(?![0-9]))
-    |(?P<place>{_PLACE})
+    |(?P<place>{PLACE})
     |(?P<number>0[xX](?:_?[0-9A-Fa-f])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+|\$[0-9]+
         |(?:{_DIGITS}(?:\.(?!\.)(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?)
     |(?P<quote>/\*|\$(?:[{_LETTER}][{_LETTER}0-9]*)?\$)
-    |(?P<operator>(?:(?!--|/\*|{_PLACE})[-+*/<>=~!@\#%^&|`?])+)
+    |(?P<operator>(?:(?!--|/\*|{PLACE})[-+*/<>=~!@\#%^&|`?])+)
     |(?P<stray>.)){_SPACE}*""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _COMMENT_MARK = re.compile(r"/\*|\*/")
+
+Token = tuple[str, int, int]  # kind, start and end in characters
 
 
 class NotUnderstood(Exception):
     pass
 
 
-def scan(sql: str) -> Iterator[tuple[str, int, int]]:
-    """Tokens as (kind, start, end) in characters; comments and white space are left out."""
+def scan(sql: str) -> Iterator[Token]:
+    """Its tokens; comments and white space are left out."""
     at = 0
     while at < len(sql):
         for match in _TOKEN.finditer(sql, at):
@@ -78,9 +82,9 @@ def _end_of_quote(sql: str, start: int, at: int) -> int:
 NO_TOKENS = [";", ";", ";", ";"]
 
 
-def statements(sql: str) -> Iterator[list[str]]:
+def statements(sql: str, tokens: Iterable[Token]) -> Iterator[list[str]]:
     found = [";", ";"]
-    for kind, start, end in scan(sql):
+    for kind, start, end in tokens:
         if kind == "rows":
             found += ("(", "%s", ")")
             continue
