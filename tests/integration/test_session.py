@@ -17,6 +17,7 @@ from tests.conftest import DRIVER, Server
 from tests.site.extra import extra_view
 from wsgi_persist import LeakedStateError
 from wsgi_persist.drivers import driver_of
+from wsgi_persist.sql import Recent
 from wsgi_persist.worker import registry
 
 sql_module = importlib.import_module(f"{DRIVER}.sql")
@@ -371,15 +372,48 @@ def test_user_function_with_a_built_ins_name_loses_its_place(site: TestApp, serv
         pg_catalog._classifiers.clear()
 
 
-def test_report_names_request_and_statement_once(site: TestApp, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def reports(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What was reported up to now by a process that remembers hardly any report."""
     from wsgi_persist.pins import session
 
-    session._reported.clear()
-    with caplog.at_level(logging.WARNING, "wsgi_persist"):
-        for _ in range(3):
-            run(site, ["SET statement_timeout = 777"])
+    caplog.set_level(logging.WARNING, "wsgi_persist")
+    monkeypatch.setattr(session, "_reported", Recent(2))
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def test_report_names_request_and_statement_once(site: TestApp, reports: Callable[[], list[str]]) -> None:
+    for _ in range(3):
+        run(site, ["SET statement_timeout = 777"])
     wanted = "session state left by GET '/run/' (SET): 'SET statement_timeout = 777'"
-    assert [wanted in record.getMessage() for record in caplog.records] == [True]
+    assert [wanted in report for report in reports()] == [True]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SET work_mem = '77MB' /*traceparent='00-{}-01'*/",
+        "/* {} */ SET work_mem = '77MB'",
+        "SELECT set_config('work_mem', '{}MB', false)",
+        "SELECT pg_advisory_lock({})",
+    ],
+)
+def test_report_comes_once_whatever_comment_and_literals(
+    statement: str, site: TestApp, reports: Callable[[], list[str]]
+) -> None:
+    for number in range(70, 76):
+        run(site, [statement.format(number)])
+    assert len(reports()) == 1
+
+
+def test_report_of_what_is_new_comes_after_any_number(
+    site: TestApp, reports: Callable[[], list[str]]
+) -> None:
+    again = "SET work_mem = '77MB'"
+    for number in range(9):
+        run(site, [again])
+        run(site, [f"LISTEN a{number}"])
+    assert [sum(what in report for report in reports()) for what in (again, "LISTEN")] == [1, 9]
 
 
 @pytest.fixture

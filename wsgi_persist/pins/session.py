@@ -12,7 +12,7 @@ from wsgi_persist.pins.pg_catalog import learn
 from wsgi_persist.pins.state import LOST, Standing
 from wsgi_persist.policy import Policy
 from wsgi_persist.redaction import redacted
-from wsgi_persist.sql import ONCE, UNDONE, Leaves, Verdict, writes
+from wsgi_persist.sql import ONCE, UNDONE, Leaves, Recent, Verdict, normalized, writes
 
 logger = logging.getLogger("wsgi_persist.session")
 
@@ -27,9 +27,8 @@ _DISCARD = (
 # Of the usual request: looking up a member costs as much as the rest of a question.
 FRESH, NOTHING = Standing.FRESH, Leaves.NOTHING
 
-# Texts that were reported, so that the log names each once.
-_reported: set[str | bytes] = set()
-_REPORT_AT_MOST = 1000
+# What was reported lately, so that the log names each once.
+_reported: Recent[str, bool] = Recent(1000)
 
 
 class Session:
@@ -240,8 +239,9 @@ def _reason_to_evict(error: BaseException) -> str | None:
 
 
 def _is_news(what: str | bytes) -> bool:
-    """Whether this was not reported before by this process; in time every text was."""
-    if what in _reported or len(_reported) >= _REPORT_AT_MOST:
+    """Whether nothing like it, but for comments and literals, was reported by this process lately."""
+    form = normalized(what if isinstance(what, str) else what.decode(errors="replace"))
+    if _reported.find(form):
         return False
-    _reported.add(what)
+    _reported.keep(form, True)
     return True
