@@ -11,20 +11,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from statistics import median
 from types import ModuleType
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 from tests.bench.stage import Stage
+from tests.bench.statements import measure_scanner, measure_statements
+from tests.bench.timing import microseconds
 from tools.postgres import Cluster
 from wsgi_persist import PersistMiddleware, Pin
-from wsgi_persist.drivers.cursors import Ears, telling
-from wsgi_persist.sql import Classifier
 from wsgi_persist.worker.registry import process_scope
 
 Application = Callable[..., Iterable[bytes]]
@@ -86,12 +84,6 @@ def start_response(status: str, headers: list[Any], *exc_info: Any) -> Callable[
     return bytes
 
 
-def microseconds(work: Callable[[], object], times: int) -> float:
-    started = time.perf_counter()
-    work()
-    return (time.perf_counter() - started) / times * 1e6
-
-
 class Variants:
     """Applications with so many live pins in the process scope while each is measured."""
 
@@ -138,49 +130,6 @@ def measure(driver: ModuleType, cluster: Cluster, effort: Effort) -> dict[str, f
     connection.close()
     flat = median(a / b for a, b in zip(found[EIGHT_PINS], found[ONE_PIN], strict=True))
     return {**{name: median(costs) for name, costs in found.items()}, FLATNESS: flat}
-
-
-class Sink:
-    """A cursor class that sends nothing, so that the cost of watching stands alone."""
-
-    def execute(self, query: str, params: Any = None) -> None:
-        pass
-
-
-def measure_statements(effort: Effort) -> dict[str, float]:
-    """What watching costs a statement whose text was seen before."""
-    classify = Classifier()
-    classify("SELECT 1")
-    ears = Ears(classify.seen, lambda query: None, lambda cursor: None, lambda error: None)
-    bare, watched = Sink(), telling(Sink, ears)()
-
-    def sent(cursor: Any) -> float:
-        return microseconds(lambda: send(cursor, REQUESTS), REQUESTS)
-
-    costs = [sent(watched) - sent(bare) for _ in range(effort.rounds * effort.pairs)]
-    return {"a statement seen before": median(costs)}
-
-
-def send(cursor: Any, times: int) -> None:
-    for _ in range(times):
-        cursor.execute("SELECT 1")
-
-
-def measure_scanner() -> dict[str, float]:
-    select = (
-        'SELECT "a"."id", "a"."name", "a"."at" FROM "a" WHERE ("a"."id" = %s AND "a"."name" = %s) LIMIT 21'
-    )
-    insert = "INSERT INTO a (b, c, d) VALUES " + ", ".join(["(%s, %s, %s)"] * 2000)
-
-    def first_sight(sql: str, times: int) -> float:
-        texts = [f"{sql} -- {number}" for number in range(times)]
-        classify = Classifier()
-        return median(microseconds(partial(classify, text), 1) for text in texts)
-
-    return {
-        f"first sight of a SELECT of {len(select)} characters": first_sight(select, 900),
-        "first sight of an INSERT of 2,000 rows": first_sight(insert, 50),
-    }
 
 
 def select_one(connection: Any, times: int) -> None:
@@ -230,7 +179,7 @@ def figures(cluster: Cluster, effort: Effort) -> dict[str, dict[str, float]]:
     found = {driver.__name__: measure(driver, cluster, effort) for driver in (psycopg, psycopg2)}
     calls = {CALLS.format(pins): system_calls(cluster, pins) for pins in (1, 8)}
     counted = {name: number for name, number in calls.items() if number is not None}
-    return {**found, "any": {**measure_statements(effort), **measure_scanner(), **counted}}
+    return {**found, "any": {**measure_statements(effort.size), **measure_scanner(), **counted}}
 
 
 def main() -> None:

@@ -15,8 +15,9 @@ from django.core.wsgi import get_wsgi_application
 from django.db import connections
 from django.db.backends.utils import CursorWrapper
 
-from tests.bench.boundary import Sink, bare, environ, start_response
+from tests.bench.boundary import bare, environ, start_response
 from tests.bench.layers import in_place
+from tests.bench.statements import Sink
 from tests.bench.timing import Work, calls, cost, nothing
 from wsgi_persist import PersistMiddleware
 from wsgi_persist.backends.cursors import Replaying

@@ -33,6 +33,7 @@ from tests.bench.results import (
 )
 from tests.bench.rst import table
 from tests.bench.stage import spared
+from tests.bench.statements import CHANGED
 from tests.bench.targets import MOST, verdicts
 from tests.bench.variants import VARIANTS
 
@@ -145,10 +146,10 @@ def test_missed_ratio(results: Results, what: str, worse: dict[str, Pairs]) -> N
 
 
 def test_missed_counts(results: Results) -> None:
-    results.boundary = {"any": {CALLS.format(1): 2.0}}
+    results.boundary = {"any": {CALLS.format(1): 2.0, CHANGED.format("a literal"): 6.0}}
     results.counts["ours"] = replace(COUNTS, statements=4.0, opened=1, first_opened=1, pss=42 << 20)
     missed = [verdict.what for verdict in verdicts(results) if not verdict.met]
-    assert len(missed) == 5
+    assert len(missed) == 6
 
 
 def test_growth_is_told_by_type(results: Results) -> None:
