@@ -94,6 +94,26 @@ def test_clean_request_costs_nothing(statement: str, site: TestApp, server: Serv
     assert server.statements() == [statement, "SELECT pg_backend_pid()"]
 
 
+@pytest.mark.parametrize("options", ["(FORMAT csv)", "WITH (FORMAT CSV, HEADER, FORCE_QUOTE (note))"])
+def test_options_of_copy_are_no_calls(options: str, site: TestApp, server: Server) -> None:
+    from django.db import connection
+
+    from tests.site import views
+
+    statement = f"COPY entry TO STDOUT {options}"
+
+    def view(request: Any) -> Any:
+        with connection.cursor() as cursor:
+            copy_out(cursor, statement)
+        return views.HttpResponse()
+
+    site.get("/pid/")
+    server.mark()
+    with extra_view(view):
+        site.get("/extra/")
+    assert server.statements() == [statement]
+
+
 @pytest.mark.parametrize("closed", [False, True])
 def test_server_side_cursor(closed: bool, client: TestApp, server: Server) -> None:
     new = client.get("/session/").json
@@ -161,11 +181,11 @@ class SafeText(str):
     """As templates and enumerations have them."""
 
 
-def copy_out(cursor: Any) -> None:
+def copy_out(cursor: Any, statement: str = COPY) -> None:
     if DRIVER == "psycopg2":
-        cursor.copy_expert(COPY, io.StringIO())
+        cursor.copy_expert(statement, io.StringIO())
     else:
-        with cursor.copy(COPY) as copy:
+        with cursor.copy(statement) as copy:
             list(copy)
 
 

@@ -27,6 +27,15 @@ def is_read(text: str, harmless: frozenset[str]) -> bool | None:
     return len(statements) == 1 and _reads(statements[0].get("stmt", {}), harmless)
 
 
+def called(text: str) -> set[str]:
+    """Names of the functions that a text calls; none where the grammar refuses it."""
+    try:
+        tree = json.loads(parser.parse_sql_json(text))
+    except parser.ParseError:
+        return set()
+    return {node["funcname"][-1]["String"]["sval"] for name, node in _walk(tree) if name == "FuncCall"}
+
+
 def _reads(statement: dict[str, Any], harmless: frozenset[str]) -> bool:
     if "VariableShowStmt" in statement:
         return True
@@ -40,8 +49,9 @@ def _reads(statement: dict[str, Any], harmless: frozenset[str]) -> bool:
 def _walk(node: Any) -> Iterator[tuple[str, Any]]:
     """Every field of the tree with its name."""
     for name, child in node.items() if isinstance(node, dict) else ():
-        yield name, child
-        yield from _walk(child)
+        if name != "typmods":  # as in numeric(10, 2): the server takes constants only
+            yield name, child
+            yield from _walk(child)
     for child in node if isinstance(node, list) else ():
         yield from _walk(child)
 

@@ -266,6 +266,87 @@ PLAIN = [
     "select a, unaccent(b), St_Area(c) from t",
 ]
 
+# A keyword, an option or a name stands before the parenthesis, and nothing is called.
+LISTS = r"""
+copy t to stdout (format csv);
+copy t from stdin (format binary);
+COPY t (a, b) FROM STDIN WITH (FORMAT CSV, FORCE_NULL (a), FORCE_NOT_NULL(b, c));
+copy t to '/f' (format csv, header, force_quote *, escape e'\\', encoding 'utf8');
+copy t to program 'gzip' (delimiter ',', null '', force_quote (a));
+copy app.t from stdin (freeze, on_error ignore, log_verbosity verbose) where a > (1) and lower(b) = 'c';
+copy (select a from t) to stdout (format csv, force_quote (a));
+copy t from stdin with csv header force not null a, b;
+explain (costs off, format json, settings) select 1;
+explain (costs) create table t as select 1;
+vacuum (full, parallel 2, index_cleanup off) t (a), app.u (b, c);
+vacuum full analyze t, u (a);
+analyze (verbose, buffer_usage_limit '1MB') t (a), u (b);
+cluster (verbose) t using i;
+reindex (verbose, concurrently, tablespace s) index i;
+create unique index concurrently if not exists i on only app.t using btree (a, lower(b) collate "C") include
+  (c) nulls not distinct with (fillfactor = 70, deduplicate_items) tablespace s where a > (1);
+create index on t using gin (a jsonb_path_ops (b = 1), (b + 1));
+create table t (a int primary key with (fillfactor = 70), b numeric(10, 2), exclude (a with =)) with (x.y);
+create table t (constraint c exclude using gist (a with &&, b with operator(app.=)) where (a > 1));
+create table t (a int generated always as identity (start with 1), b int generated always as (a) stored);
+create table t partition of app.u (a with options not null, constraint c check (a > 1)) for values in ('b');
+create table t partition of u (a) for values with (modulus 2, remainder 0);
+create table t of app.person (primary key (a), b with options default 1);
+create table t (like u including all, foreign key (a, b) references u (c, d) on delete set null (a));
+create schema s create unique index i on t (a) create table u (a int) create index on only u using btree (a);
+create statistics s (ndistinct, mcv) on a, (b + 1), lower(c) from t;
+create statistics app.s (dependencies) on a, b from t;
+create publication p for table t, u (a), only app.v (b) where (a > 1) with (publish = 'insert');
+alter publication p set table t (a), u (b, c);
+create text search dictionary app.d (template = app.simple, stopwords = english);
+create text search parser p (start = a, gettoken = b, end = c, lextypes = d);
+alter text search dictionary d (stopwords = english);
+create aggregate pay(a int) (sfunc = pay(int, int), stype = int, combinefunc = app.pay(int, int));
+create or replace aggregate pay(int order by b int) (sfunc = pay, stype = int);
+create operator app.@@ (leftarg = int, rightarg = int, function = pay(int));
+create operator class c for type int using btree as operator 1 < (int, int), function 1 pay(int, int);
+create type r as range (subtype = numeric(3, 1), subtype_diff = pay);
+create collation c (provider = icu, locale = 'de');
+create foreign table f (a int options (b 'c')) server s options (d 'e');
+create user mapping for r server s options (user 'a', password 'b');
+create event trigger g on ddl_command_end when tag in ('DROP TABLE') execute function pay();
+create transform for int language c (from sql with function pay(a), to sql with function pay(b));
+create materialized view v (a) using heap with (fillfactor = 70) as with b(x) as (select 1), c(y) as (table
+  b) select x from b with no data;
+create rule r as on delete to t do instead update t set a.b = (a).b - 1;
+create function f(a numeric(3, 1) default 1) returns table (c int) language sql return a + (1);
+alter function f(int, numeric(3, 1)) cost 5;
+alter table t alter a set (n_distinct = 5), add constraint c check (a > 1), reset (fillfactor);
+alter table t alter a add generated always as identity (start with 5);
+alter system reset all;
+drop function app.f(int, numeric(3, 1)), g(), h(a int);
+drop database d (force);
+drop aggregate f(*), g(int order by int);
+grant select (a), insert (b, c), update (d) on t to r;
+grant execute on function f(int), app.g(text) to r;
+revoke all on procedure f(int), g() from public;
+comment on aggregate f(int, text) is 'x';
+import foreign schema a limit to (b, c) from server d into e options (f 'g');
+security label for p on function f(int) is 'x';
+select interval '1 2:03' day to second(2), interval(3) '1', a::interval second(3) from t;
+select cast(a as numeric(10, 2)), b::varchar(3)[], c::timestamp(3) with time zone, d::bit varying(5) from t;
+select a from t group by grouping sets ((a), rollup(b, c), cube(d), ());
+select * from rows from (unnest(a), json_to_recordset(b) as (c int, d text)) with ordinality as e (f, g);
+select * from xmltable(xmlnamespaces('a' as b), '/c' passing d columns e int path 'f', g for ordinality);
+select * from json_table(a, '$[*]' as p passing 1 as x columns (b int path '$.c', nested path '$.d' columns
+  (e int)));
+select * from t tablesample system (10) repeatable (1), lateral (select 1) u (a);
+select sum(a) filter (where b) over (w rows unbounded preceding), mode() within group (order by c) from t
+  window w as (partition by a order by b);
+select overlay(a placing b from 1 for 2), trim(both from c), position(d in e), normalize(f, nfc) from t;
+merge into t using (select 1) u (a) on (t.a = u.a) when matched then update set (b, c) = (1, 2) when not
+  matched then insert (a, b) values (1, 2);
+insert into t (a, b[1], c.d) overriding user value values (1, 2, 3) on conflict (a, (b + 1)) where c do
+  nothing;
+with recursive a(x) as (select 1) search depth first by x set o cycle x set c using p select x from a;
+declare c cursor for with a(x) as (select 1), b(y) as (select 2) select x from a
+""".strip().split(";\n")
+
 STATEFUL = [
     ("set x = 1", "SET"),
     ("SET SESSION x TO 'a'", "SET"),
@@ -394,7 +475,32 @@ STATEFUL = [
     ("declare c cursor for select pay(1)", "function"),
     ("copy (select pay(1)) to stdout", "function"),
     ("create table t as select pay(1)", "function"),
-    ("create table t as execute p (1)", "function"),
+    ("create table t as execute p (1)", "EXECUTE"),
+    ("create table t as execute p", "EXECUTE"),
+    ("explain (analyze) create table if not exists t (a) as execute p with data", "EXECUTE"),
+    ("copy (select a from t where pay(a)) to stdout (format csv)", "function"),
+    ("copy (delete from t returning pay(a)) to stdout with (force_quote (a))", "function"),
+    ("copy t from stdin (format csv, force_null (a)) where pay(a)", "function"),
+    ("copy t (a) from 'f' where a > 1 and (b or pay(a))", "function"),
+    ("create publication p for table t (a) where (pay(a)), u (b) with (publish = 'insert')", "function"),
+    ("create statistics s (mcv) on (pay(a)), b from t", "function"),
+    ("create statistics s on a, pay(b) from t", "function"),
+    ("create table t partition of u (check (pay(a))) for values in (1)", "function"),
+    ("create table t of u (a default pay(1))", "function"),
+    ("create table t (exclude (pay(a) with =))", "function"),
+    ("create view v as select 1, exclude(a) from t", "function"),
+    ("create view v as with a(x) as (select 1), b(y) as (select pay(1)) select x from a", "function"),
+    ("create view v as select 1 as with from (select 1) x, pay(1) as (a int)", "function"),
+    ("create view index as select 1 from t join u on pay(1)", "function"),
+    ("create view v as select t.create index from t join u on pay(1)", "function"),
+    ("create schema s create index on t (a) create view v as select 1 from t join u on pay(1)", "function"),
+    ("create domain d as int check (pay(value))", "function"),
+    ("create rule r as on insert to t do also update t set a = pay(1)", "function"),
+    ("select interval '1' day, to_ (second(2))", "function"),
+    ("select * from rows from (pay(1), unnest(a)) with ordinality", "function"),
+    ("select a from t group by grouping sets ((a), rollup(b, pay(c)), cube(d))", "function"),
+    ("select * from t tablesample bernoulli (pay(1)) repeatable (1)", "function"),
+    ("select mode() within group (order by pay(a)) filter (where b) over (order by c) from t", "function"),
     ("alter table t alter a type text using pay(a)", "function"),
     ("create index on t (pay(a))", "function"),
     ("create index on t using gin (a) where pay(b)", "function"),
@@ -481,7 +587,7 @@ GONE_FOR_GOOD = [
 ]
 
 STATEMENTS: list[tuple[str, Leaves, str]] = [
-    *((text, NOTHING, "nothing") for text in DJANGO + PLAIN),
+    *((text, NOTHING, "nothing") for text in DJANGO + PLAIN + LISTS),
     *((text, STATE, reason) for text, reason in STATEFUL),
     *((text, FOR_GOOD, reason) for text, reason in GONE_FOR_GOOD),
 ]

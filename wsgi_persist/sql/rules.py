@@ -23,7 +23,20 @@ from wsgi_persist.sql.effects import (
     worst,
 )
 from wsgi_persist.sql.functions import KEYWORDS, NEVER_FUNCTIONS
-from wsgi_persist.sql.verbs import QUERIES, READING, is_custom, of_verb, words
+from wsgi_persist.sql.names import (
+    CALLING_NOTHING,
+    EXPRESSION_FOLLOWS,
+    GRAMMAR,
+    MADE_OF_NAMES,
+    NAME_FOLLOWS,
+    NAMELESS,
+    OPERATORS,
+    is_name,
+    is_operand,
+    pairs_with_operators,
+    unquoted,
+)
+from wsgi_persist.sql.verbs import QUERIES, READING, VERBS, is_custom, of_verb, words
 
 # Among EXPLAIN's options: it carries the statement out, or may.
 _ANALYZE = words('analyze analyse "analyze" "analyse" %s')
@@ -34,26 +47,7 @@ _UNSURE = {
     *(("for", "share"), ("for", "no"), ("for", "key")),
     *((")", "."), ("]", "."), ("%s", "."), (".", "%s")),
 }
-# The name of a relation or type, or of a function that is not called, follows these.
-_NAME_FOLLOWS = words(
-    """:: aggregate analyse analyze as collation configuration copy exists function into only ordinality
-    procedure recursive references returns routine setof table tablesample type vacuum verbose view with"""
-)
-# An expression follows these, so that even a keyword before a parenthesis is a function there.
-_EXPRESSION_FOLLOWS = words(
-    """( , [ : := all and any array between both by case content default distinct document else escape first
-    for from groups having ilike in join lateral leading like limit next not offset on or passing path placing
-    range ref return returning rows select similar some symmetric then to trailing using value values variadic
-    version when where zone"""
-)
-# What they call is named elsewhere: TREAT calls the function that bears the type's name.
-_NAMELESS = ("%s", "treat")
-_GRAMMAR = {
-    ("not", "ilike"),
-    ("not", "materialized"),
-    ("on", "conflict"),
-    ("then", "insert"),
-}
+_TURNS = QUERIES | words("create where with")  # what follows them is read otherwise
 
 
 class Statement:
@@ -64,11 +58,15 @@ class Statement:
         self.known = known
         self.opened: list[int] = []  # each "(" that is open
         self.opener: dict[int, int] = {}  # of each ")"
+        self.naming = [False]  # for each depth: whether among the names of a WITH clause
         self.verb = self._find_verb()
         explained = tokens[2 : self.verb]
         self.only_plans = "explain" in explained and _ANALYZE.isdisjoint(explained)
-        head = [token for token in tokens[self.verb : self.verb + 3] if token != "unique"]
-        self.is_index = head[:2] == ["create", "index"]
+        self.is_index = False
+        head = [token for token in tokens[self.verb : self.verb + 4] if token not in ("or", "replace")]
+        self.creates = head[1] if head[0] in ("alter", "create") else None
+        # For each depth: whether nothing is called.
+        self.listing = [head[0] in CALLING_NOTHING or self.creates in MADE_OF_NAMES]
 
     def verdict(self) -> Verdict:
         found = worst(self._verdicts())
@@ -109,91 +107,104 @@ class Statement:
         for at, token in enumerate(tokens):
             if "temp" in token and _is_temporary(token, tokens[at - 2], tokens[at - 1]):
                 yield TEMPORARY
-            elif token == "set" and self.tokens[self.verb] in ("alter", "create"):
+            elif token == "set" and self.creates not in (None, "rule"):
                 # Of a role, database or function: the server tries it in this session first.
                 yield CUSTOM if is_custom(tokens[at + 1 : at + 3]) else QUIET
+            elif token == "execute" and self.creates and tokens[at - 1] == "as":
+                yield VERBS[token]
         # An UPDATE of this view is a SET.
         if "update" in tokens and ("pg_settings" in tokens or '"pg_settings"' in tokens):
             yield SETTING
 
     def _of_calls(self) -> Iterator[Verdict]:
-        tokens, opened = self.tokens, self.opened
-        naming = [False]  # for each depth: among the names of a WITH clause
-        for at, token in enumerate(tokens):
+        for at, token in enumerate(self.tokens):
             if token == "(":
-                yield self._of_call(at, naming[-1])
-                opened.append(at)
-                naming.append(False)
-            elif token == ")" and opened:
-                self.opener[at] = opener = opened.pop()
-                naming.pop()
-                if tokens[opener - 1].strip('"') == "set_config":
-                    yield _set_config(tokens[opener : opener + 5], tokens[at - 4 : at])
-            elif token == "with":
-                naming[-1] = self._begins_names(at)
-            elif token in QUERIES:
-                naming[-1] = False
+                yield self._open(at)
+            elif token == ")" and self.opened:
+                yield self._close(at)
+            elif token in _TURNS:
+                self._turn(at, token)
+
+    def _open(self, at: int) -> Verdict:
+        found = QUIET if self.listing[-1] else self._of_call(at)
+        self.opened.append(at)
+        self.naming.append(False)
+        self.listing.append(self.listing[-1] and self.tokens[at - 1] not in ("copy", "where"))
+        return found
+
+    def _close(self, at: int) -> Verdict:
+        tokens = self.tokens
+        self.opener[at] = opener = self.opened.pop()
+        self.naming.pop()
+        self.listing.pop()
+        if tokens[opener - 1].strip('"') != "set_config":
+            return QUIET
+        return _set_config(tokens[opener : opener + 5], tokens[at - 4 : at])
+
+    def _turn(self, at: int, token: str) -> None:
+        if token == "with":
+            self.naming[-1] = self._begins_names(at)
+        elif token in QUERIES:
+            self.naming[-1] = False
+        elif token == "where" and self.tokens[self.verb] == "copy":
+            self.listing[-1] = False
+        elif token == "create" and self.tokens[at - 1] not in (".", "as"):
+            self.is_index = self.tokens[at + 1 + (self.tokens[at + 1] == "unique")] == "index"
 
     def _begins_names(self, at: int) -> bool:
         first, second = self.tokens[at + 1 : at + 3]
-        is_keyword = self.tokens[at - 1] not in (".", "as")
+        before = self.tokens[at - 1]
+        # After AS it may be a column's name, too, which no name follows.
+        is_keyword = before != "." and (before != "as" or first not in NEVER_FUNCTIONS)
         return is_keyword and (first == "recursive" or (second in ("as", "(") and first != "ordinality"))
 
-    def _of_call(self, at: int, is_naming: bool) -> Verdict:
+    def _of_call(self, at: int) -> Verdict:
         """Of what stands before the parenthesis there."""
         tokens, start = self.tokens, at - 1
         while tokens[start - 1] == ".":
             start -= 2
         name = tokens[at - 1]
-        if not _is_name(name) or (start == at - 1 and name in NEVER_FUNCTIONS):
-            return FUNCTION if name in _NAMELESS else QUIET
-        if _is_name(tokens[start]) and not self._can_call(start, name, is_naming):
+        if not is_name(name) or (start == at - 1 and name in NEVER_FUNCTIONS):
+            return FUNCTION if name in NAMELESS else QUIET
+        if is_name(tokens[start]) and not self._can_call(start, name):
             return QUIET
-        name = _unquoted(name)
+        name = unquoted(name)
         if start == at - 1:
             return self.known.get(name) or effect(name) or FUNCTION
-        is_built_in = _unquoted(tokens[at - 3]) == "pg_catalog"
+        is_built_in = unquoted(tokens[at - 3]) == "pg_catalog"
         return BUILT_IN_VERDICTS.get(name, FUNCTION) if is_built_in else FUNCTION
 
-    def _can_call(self, start: int, name: str, is_naming: bool) -> bool:
+    def _can_call(self, start: int, name: str) -> bool:
         """Whether an expression can begin there, so that the name is a function's."""
         further, before = self.tokens[start - 2 : start]
         if before == ")" and self._is_clause(self.opener.get(start - 1, 2)):
             return True
-        if before in _NAME_FOLLOWS or (before == "," and is_naming):
+        if before in NAME_FOLLOWS or (before == "," and self.naming[-1]):
             return False
-        if (further, before) == ("exclude", "using") or (self.is_index and before in ("on", "using")):
+        if self._is_part(start, name):
             return False
         if (further, before) == ("partition", "by") and name in ("hash", "list", "range"):
             return bool(self.opened)  # else it is a table's
         if name in KEYWORDS and self.tokens[start] == name:
-            begins = before in _EXPRESSION_FOLLOWS or before[0] in _OPERATORS
-            return begins and (before, name) not in _GRAMMAR
-        return not _is_operand(before)
+            begins = before in EXPRESSION_FOLLOWS or before[0] in OPERATORS
+            return begins and (before, name) not in GRAMMAR
+        return not is_operand(before)
+
+    def _is_part(self, start: int, name: str) -> bool:
+        """Whether it is an index's, a constraint's, a unit of time or the next action of an ALTER."""
+        further, before = self.tokens[start - 2 : start]
+        return (
+            (further, before) == ("exclude", "using")
+            or (self.is_index and before in ("on", "using"))
+            or (before == "," and not self.opened and self.tokens[self.verb] == "alter")
+            or (name == "second" and before == "to" and further in ("day", "hour", "minute"))
+            or (name == "exclude" and pairs_with_operators(self.tokens, start + 1))
+        )
 
     def _is_clause(self, opener: int) -> bool:
         """Whether an expression follows what began with this parenthesis."""
         further, before = self.tokens[opener - 2 : opener]
         return before == "operator" or (further, before) in (("distinct", "on"), ("returning", "with"))
-
-
-_OPERATORS = "+-*/<>=~!@#%^&|`?"
-
-
-def _is_name(token: str) -> bool:
-    first = token[0]
-    return first.isalpha() or first in '_"' or first > "\x7f"
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1] if name[0] == '"' else name
-
-
-def _is_operand(token: str) -> bool:
-    """Whether a value or the name of something ends here."""
-    if token[0] in "'0)]" or token == "%s":
-        return True
-    return _is_name(token) and token not in KEYWORDS and token not in NEVER_FUNCTIONS
 
 
 def _is_temporary(token: str, further: str, before: str) -> bool:

@@ -31,7 +31,7 @@ QUERIES = READING | words("insert update delete merge")
 # Some cannot run in a transaction, where they fail again as they did before.
 _TRANSACTIONAL = QUERIES - READING | words(
     """alter analyse analyze cluster comment create drop grant import lock notify reassign refresh reindex
-    revoke security truncate"""
+    return revoke security truncate"""
 )
 _ONCE = words("abort begin checkpoint close commit copy end fetch move start vacuum")
 _STATE = dict.fromkeys(("listen", "unlisten"), Kind.WRITE)
