@@ -47,7 +47,7 @@ def _watching(texts: list[str], rounds: int) -> float:
 
     def once() -> float:
         classify = Classifier()
-        ears = Ears(classify.seen, lambda query, verdict: classify(query), _ignore, _ignore)
+        ears = Ears(classify.seen, classify, _ignore, _ignore, _ignore)
         bare, watched = Sink(), telling(Sink, ears)()
         watched.execute(texts[0])
         return sent(watched) - sent(bare)
@@ -58,7 +58,7 @@ def _watching(texts: list[str], rounds: int) -> float:
     return median(once() for _ in range(rounds))
 
 
-def _ignore(told: object) -> None:
+def _ignore(*told: object) -> None:
     pass
 
 

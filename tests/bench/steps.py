@@ -148,7 +148,7 @@ def _statement(measure: Measure) -> Iterator[Step]:
     sink = Sink()
     classify = Classifier()
     classify("SELECT 1")
-    ears = Ears(classify.seen, lambda query: None, lambda cursor: None, lambda error: None)
+    ears = Ears(classify.seen, classify, lambda query: None, lambda cursor: None, lambda error: None)
     watched = telling(Sink, ears)()
     with leased_default():
         session = scope.pins["default"].session

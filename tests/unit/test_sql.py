@@ -64,9 +64,9 @@ def test_memo_is_bounded_and_keeps_no_long_texts(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Classifier, "MOST", 3)
     classify = Classifier()
     for number in range(10):
-        classify(f"select a{number}")
+        classify(f"select a{number} /* {number} */")
     classify("select " + "a" * Classifier.LONGEST)
-    for memory in (classify._texts, classify._forms):
+    for memory in (classify._texts, classify._bare, classify._forms):
         assert 0 < len(memory) <= 6
         assert max(map(len, [*memory._newer, *memory._older])) <= Classifier.LONGEST
 

@@ -66,7 +66,7 @@ def _do_nothing(*ignored: Any) -> None:
 
 
 # What is put together by the driver is no text: it counts as a write.
-_ears = Ears(_classify.seen, _hear, hold=_do_nothing, failed=_do_nothing)
+_ears = Ears(_classify.seen, _classify, _hear, hold=_do_nothing, failed=_do_nothing)
 
 
 def _note(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:

@@ -16,16 +16,23 @@ _SENDING = ("execute", "executemany", "copy_expert", "copy", "stream")
 class Ears:
     """Where cursors tell what they do.
 
-    :ivar seen: verdicts on statements by their text; a read that leaves nothing is not told again.
+    :ivar seen: verdicts on statements by their text, of those that were judged lately.
+    :ivar judge: the verdict on any text; a read that leaves nothing is not told.
     :ivar tell: gets every other statement before it is sent, and the verdict if there is one.
     :ivar hold: gets every server-side cursor that is opened.
     :ivar failed: gets what sending a statement raised.
     """
 
     def __init__(
-        self, seen: Callable[[str], Any], tell: Callable[..., None], hold: Hear, failed: Hear
+        self,
+        seen: Callable[[str], Any],
+        judge: Callable[[str], Any],
+        tell: Callable[..., None],
+        hold: Hear,
+        failed: Hear,
     ) -> None:
         self.seen = seen
+        self.judge = judge
         self.tell = tell
         self.hold = hold
         self.failed = failed
@@ -47,11 +54,11 @@ def telling(base: type, ears: Ears) -> type:
 
 
 def _telling(send: Callable[..., Any], ears: Ears) -> Callable[..., Any]:
-    seen, tell, failed = ears.seen, ears.tell, ears.failed
+    seen, judge, tell, failed = ears.seen, ears.judge, ears.tell, ears.failed
 
     def method(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
         # Composed statements of the drivers are no str, nor can they be looked up.
-        verdict = seen(query) if query.__class__ is str else None
+        verdict = seen(query) or judge(query) if query.__class__ is str else None
         if verdict is not QUIET:
             tell(query, verdict)
         try:

@@ -69,7 +69,7 @@ class Session:
         driver, connection = self._driver, self._connection
         self._classify, baseline, self._beyond_reset = learn(driver, connection)
         self._reset_sql = "; ".join(filter(None, [_DISCARD, baseline]))
-        self._ears = Ears(self._classify.seen, self.tell, self._held.append, self.failed)
+        self._ears = Ears(self._classify.seen, self._classify, self.tell, self._held.append, self.failed)
         driver.watch(connection, self._ears, self.registered)
         self._attributes = driver.attributes_asker(connection)
         self._baseline = self._attributes()

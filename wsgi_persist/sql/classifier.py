@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from wsgi_persist.sql.effects import BUILT_IN_VERDICTS, ONCE, QUIET, UNKNOWN, Verdict, effect, worst
 from wsgi_persist.sql.lexer import NO_TOKENS, NotUnderstood, Token, scan, statements
-from wsgi_persist.sql.normal import normalized, tokens_of, uncommented
+from wsgi_persist.sql.normal import outline, tokens_of, uncommented
 from wsgi_persist.sql.recent import Recent
 from wsgi_persist.sql.rules import Statement
 
@@ -38,6 +38,7 @@ class Classifier:
 
     def __init__(self, functions: Functions = NONE) -> None:
         self._texts: Recent[str | bytes, Verdict] = Recent(self.MOST)
+        self._bare: Recent[str, Verdict] = Recent(self.MOST)  # without comments around them
         self._forms: Recent[str, Verdict] = Recent(self.MOST)
         self.seen = self._texts.get
         trusted = {name: effect(name) or QUIET for name in functions.trusted}
@@ -59,16 +60,23 @@ class Classifier:
 
     def _of_form(self, text: str) -> Verdict | None:
         """The verdict on all texts of the same form, if it can be told from that."""
-        form = normalized(text)
-        if "set_config" in form.lower():  # whose arguments are looked at
-            form = uncommented(text)
-        verdict = self._forms.find(form)
+        bare = uncommented(text)
+        verdict = None if bare is text else self._bare.find(bare)
         if verdict is None:
-            tokens = tokens_of(form)
-            verdict = UNKNOWN if tokens is None else self._judge(form, tokens)
-            if len(form) <= self.LONGEST:
-                self._forms.keep(form, verdict)
+            form = outline(bare)
+            if "set_config" in form.lower():  # whose arguments are looked at
+                form = bare
+            verdict = self._forms.find(form) or self._judge_form(form)
+            if bare is not text and len(bare) <= self.LONGEST:
+                self._bare.keep(bare, verdict)
         return None if verdict is UNKNOWN else verdict
+
+    def _judge_form(self, form: str) -> Verdict:
+        tokens = tokens_of(form)
+        verdict = UNKNOWN if tokens is None else self._judge(form, tokens)
+        if len(form) <= self.LONGEST:
+            self._forms.keep(form, verdict)
+        return verdict
 
     def _judge(self, text: str, tokens: Iterable[Token]) -> Verdict:
         found = []

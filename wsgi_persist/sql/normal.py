@@ -23,13 +23,22 @@ _CHANGED = re.compile(rf"{_NUMBER.pattern}|%s")
 
 def uncommented(sql: str) -> str:
     """Without the comments before and after it; one that holds another stays."""
-    sql = sql.strip(SPACE)
+    sql = sql.strip(_ENDS)
+    if sql.startswith("/*"):
+        sql = _without_first(sql)
+    return _without_last(sql) if sql.endswith("*/") else sql
+
+
+def _without_first(sql: str) -> str:
     for _ in range(_COMMENTS):
         end = sql.find("*/", 2) if sql.startswith("/*") else -1
         if end < 0 or sql.find("/*", 2, end + 1) >= 0:
             break
-        sql = sql[end + 2 :].lstrip(SPACE)
-    sql = sql.rstrip(_ENDS)
+        sql = sql[end + 2 :].lstrip(_ENDS)
+    return sql
+
+
+def _without_last(sql: str) -> str:
     for _ in range(_COMMENTS):
         start = sql.rfind("/*") if sql.endswith("*/") else -1
         if start < 0 or sql.find("*/", start + 2) != len(sql) - 2:
@@ -40,7 +49,11 @@ def uncommented(sql: str) -> str:
 
 def normalized(sql: str) -> str:
     """Without comments around it, with empty literals, one number, and one placeholder for a list of them."""
-    sql = uncommented(sql)
+    return outline(uncommented(sql))
+
+
+def outline(sql: str) -> str:
+    """The same of a text that has no comments around it."""
     pieces = sql.split("'")
     if len(pieces) % 2 == 0:
         return sql
