@@ -6,14 +6,17 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
+import psycopg
 import psycopg2
 import pytest
 
 from tests.unit.fakes import Clock
+from wsgi_persist.drivers import speaks_of_loss
 from wsgi_persist.policy import Policy
-from wsgi_persist.recovery.outage import LONGEST_PAUSE, SHORTEST_WINDOW, Outage
+from wsgi_persist.recovery.outage import LONGEST_PAUSE, LONGEST_WINDOW, SHORTEST_WINDOW, Outage
 from wsgi_persist.worker.scope import Scope
 
 DOWN = psycopg2.OperationalError("connection refused\nIs the server running?")
@@ -26,6 +29,7 @@ class Database:
         self.clock = clock
         self.up_at = float("inf")
         self.cost = 0.0
+        self.error: Exception = DOWN
         self.attempts: list[float] = []
 
     def __call__(self) -> str:
@@ -33,7 +37,7 @@ class Database:
         if self.clock.now >= self.up_at:
             return "connection"
         self.clock.now += self.cost
-        raise DOWN
+        raise self.error
 
 
 @pytest.fixture
@@ -127,6 +131,46 @@ def test_attempts_take_a_third_of_the_time_at_most(
         clock.now += 0.01
         spent += request_of()[1]
     assert spent <= (clock.now - began) / 3
+
+
+def test_worker_is_away_for_no_longer_than_the_database(
+    request_of: Any, database: Database, clock: Clock
+) -> None:
+    """One that was away for a moment only is in reach again soon, whatever the attempts have cost."""
+    database.cost = 2.0
+    request_of()
+    database.up_at = began = clock.now
+    while request_of()[0] != "connection":
+        clock.now += 0.01
+    assert clock.now - began <= 1.2 * SHORTEST_WINDOW
+
+
+def test_refused_password_is_not_tried_again_soon(request_of: Any, database: Database, clock: Clock) -> None:
+    """Accounts are locked after a few tries, and every worker tries."""
+    database.error = psycopg2.OperationalError('FATAL:  password authentication failed for user "site"')
+    assert request_of() == (database.error, 0)
+    began = clock.now
+    while clock.now < began + 120:
+        clock.now += 0.01
+        assert request_of()[1] == 0
+    gaps = [after - before for before, after in pairwise(database.attempts)]
+    assert len(gaps) < 10
+    assert gaps[0] > SHORTEST_WINDOW
+    assert LONGEST_WINDOW <= gaps[-1] <= 1.2 * LONGEST_WINDOW
+    database.up_at = clock.now
+    clock.now += 1.2 * LONGEST_WINDOW
+    assert request_of()[0] == "connection"
+
+
+def test_what_follows_the_loss_is_an_error_of_the_same_driver_and_a_loss(
+    request_of: Any, database: Database
+) -> None:
+    """PgBouncer's word for a server that is down has a SQLSTATE, which belongs to its message alone."""
+    database.error = psycopg.errors.ProtocolViolation("server login has been failing")
+    for _ in range(2):
+        error, _ = request_of()
+        assert speaks_of_loss(error)
+    assert type(error) is psycopg.OperationalError
 
 
 def test_deadline_is_overrun_by_one_attempt_at_most(request_of: Any, database: Database) -> None:

@@ -8,6 +8,8 @@ from wsgi_persist.drivers.errors import (
     driver_error,
     first_line,
     is_farewell,
+    plain_class,
+    refuses_login,
     speaks_of_loss,
     sqlstate,
 )
@@ -29,7 +31,9 @@ __all__ = [
     "forget_deadlines",
     "is_farewell",
     "neutralise",
+    "plain_class",
     "quietly_close",
+    "refuses_login",
     "speaks_of_loss",
     "sqlstate",
     "telling",

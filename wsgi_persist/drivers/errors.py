@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,10 @@ from wsgi_persist.redaction import redacted
 
 # Severities with which a server ends a session.
 FAREWELLS = ("FATAL", "PANIC")
+# And the SQLSTATEs that go with them: connection exceptions, and the server's shutdown, crash and start.
+_LOSSES = ("08", "57P0")
+# Classes that say no SQLSTATE; psycopg2 raises the very base class, too, when the server is gone.
+_PLAIN = ("OperationalError", "InterfaceError", "DatabaseError")
 
 
 def driver_error(error: BaseException | None) -> BaseException | None:
@@ -28,7 +33,11 @@ def sqlstate(error: BaseException | None) -> str | None:
 def is_farewell(error: BaseException | None) -> bool:
     """Whether the server says in it that it ends the session."""
     diagnosis: Any = getattr(driver_error(error), "diag", None)
-    return diagnosis is not None and severity(diagnosis) in FAREWELLS
+    said = None if diagnosis is None else severity(diagnosis)
+    if said is None:
+        # Made without a message of the server's: psycopg 3's classes have their SQLSTATE all the same.
+        return (sqlstate(error) or "").startswith(_LOSSES)
+    return said in FAREWELLS
 
 
 def severity(diagnosis: Any) -> str | None:
@@ -43,13 +52,41 @@ def speaks_of_loss(error: BaseException | None) -> bool:
         return is_farewell(error)
     found = driver_error(error)
     names = _names(found) if found is not None else []
-    # psycopg2 raises the very base class, too, when the server is gone.
     return names[:1] == ["DatabaseError"] or not {"OperationalError", "InterfaceError"}.isdisjoint(names)
 
 
 def comes_from_loss(error: BaseException | None) -> bool:
     """Whether an error like that is behind this one."""
     return any(speaks_of_loss(found) for found in _chain(error))
+
+
+def plain_class(error: BaseException) -> type[BaseException]:
+    """Of a loss: the driver's class to raise anew, without the SQLSTATE of the server's message."""
+    kinds = type(driver_error(error) or error).__mro__
+    return next((kind for kind in kinds if kind.__name__ in _PLAIN), kinds[0])
+
+
+def refuses_login(error: BaseException) -> bool:
+    """Whether the server has refused the password: waiting mends nothing, and each try counts.
+
+    libpq tells no SQLSTATE of an attempt to connect, and the server speaks its own language. In every one
+    of them it names the role, after it has asked for a password; a server that starts, is full or has no
+    entry in pg_hba.conf does not do both. Two spaces tell its words from libpq's.
+    """
+    said = [line for line in str(driver_error(error)).splitlines() if ":  " in line]
+    if any(" authentication failed" in line for line in said):
+        return True
+    role = _asked_for_password(driver_error(error))
+    quoted = re.compile(rf"[^\w\s]\s?{re.escape(role)}\s?[^\w\s]") if role else None
+    return quoted is not None and any(quoted.search(line) for line in said if "too many" not in line)
+
+
+def _asked_for_password(error: Any) -> str | None:
+    """The role whose password the server wanted when this attempt to connect failed."""
+    pgconn = getattr(error, "pgconn", None)
+    if pgconn is None:
+        return getattr(error, "asked_password_of", None)
+    return pgconn.user.decode(errors="replace") if pgconn.used_password else None
 
 
 def first_line(error: BaseException) -> str:

@@ -99,6 +99,14 @@ def watchable(base: type | None) -> type:
         _tell: Callable[..., None] | None = None
         entered = False
 
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            try:
+                super().__init__(*args, **kwargs)
+            except Exception as error:
+                if self.info.used_password:
+                    error.asked_password_of = self.info.user  # type: ignore[attr-defined]
+                raise
+
         def be_watched(self, watched: Callable[[type], type], tell: Callable[..., None]) -> None:
             self._watched, self._tell = functools.cache(watched), tell
 

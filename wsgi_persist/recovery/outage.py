@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from wsgi_persist.drivers import driver_error, first_line, speaks_of_loss
+from wsgi_persist.drivers import first_line, plain_class, refuses_login, speaks_of_loss
 from wsgi_persist.policy import Policy
 from wsgi_persist.worker import Scope, Trouble
 
@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
 SHORTEST_WINDOW = 0.8
+LONGEST_WINDOW = 30.0  # of a server that refuses the password
 
 
 class Outage:
@@ -42,6 +43,7 @@ class Outage:
         self._sleep = sleep
         self._error: tuple[type[BaseException], str] | None = None  # of the last attempt
         self._since = 0.0
+        self._window = 0.0
         self._next_try = 0.0
         self._trying = threading.Lock()
         self._pid = os.getpid()
@@ -85,7 +87,7 @@ class Outage:
                 cost = self._clock() - began
                 trouble.waited += cost
                 left = deadline - trouble.waited
-                if left <= 0 or trouble.is_urgent():
+                if left <= 0 or trouble.is_urgent() or refuses_login(error):
                     self._begin(error, cost)
                     raise
                 if pause == FIRST_PAUSE:
@@ -108,7 +110,7 @@ class Outage:
         return found
 
     def _begin(self, error: Exception, cost: float) -> None:
-        self._since = self._clock()
+        self._since, self._window = self._clock(), SHORTEST_WINDOW
         self._extend(error, cost)
         logger.error(
             "pin %r: out of reach: requests fail at once now, but for one attempt in about %.1f s: %s",
@@ -118,11 +120,17 @@ class Outage:
         )
 
     def _extend(self, error: Exception, cost: float) -> None:
-        """Until the next try; attempts take a third of a worker's time at most."""
-        window = max(SHORTEST_WINDOW, 2 * cost) * random.uniform(1.0, 1.1)
-        self._next_try = self._clock() + window
-        # Not the error itself: its traceback keeps the request's frames alive.
-        self._error = type(driver_error(error) or error), first_line(error)
+        """Until the next try."""
+        now = self._clock()
+        if refuses_login(error):
+            self._window = min(2 * self._window, LONGEST_WINDOW)
+        else:
+            # Attempts take a third of a worker's time, yet one that was short is not made long by that.
+            self._window = max(SHORTEST_WINDOW, min(2 * cost, now - self._since))
+        self._next_try = now + self._window * random.uniform(1.0, 1.1)
+        # Not the error itself: its traceback keeps the request's frames alive, and its class may say a
+        # SQLSTATE that belongs to the server's message.
+        self._error = plain_class(error), first_line(error)
 
     def _refusal(self) -> BaseException:
         kind, text = self._error or (ConnectionError, "out of reach")
