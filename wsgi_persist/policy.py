@@ -85,7 +85,7 @@ class Policy:
     :param network_timeout: silence on TCP that counts as loss of the connection.
     :param connect_timeout: for one attempt to connect; libpq knows whole seconds, at least 2.
     :param reconnect_deadline: how long one request waits in all for a database that is out of reach;
-        overrun by at most one attempt to connect.
+        overrun by at most one attempt to connect. A statement that had run for longer is not sent again.
     :param retry_after: in the header of the answer 503, after which a visitor may try again.
     :param replay: ``"safe"``: a statement whose connection was lost is sent again on a new one where
         that cannot repeat an effect; or ``"off"``.

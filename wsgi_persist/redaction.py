@@ -47,8 +47,8 @@ _SIGNS = re.compile(
 _LONGEST = 1000
 
 LOGGERS = (
-    *("answer", "backends", "boundary", "drivers", "lease", "lifecycle", "liveness", "middleware"),
-    *("outage", "pin", "registry", "replay", "scope", "session"),
+    *("answer", "backends", "boundary", "drivers", "greeting", "lease", "lifecycle", "liveness"),
+    *("middleware", "outage", "pin", "registry", "replay", "scope", "session"),
 )
 
 

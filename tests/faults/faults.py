@@ -81,10 +81,11 @@ class Faults:
             cursor.execute(f"SELECT pid {OTHERS} ORDER BY pid")
             return [pid for (pid,) in cursor.fetchall()]
 
-    def busy(self) -> int:
-        """How many of them run a statement."""
+    def busy(self, sql: str = "") -> int:
+        """How many of them run a statement whose text begins so."""
         with closing(self.connect()) as admin:
-            return int(_scalar(admin, f"SELECT count(*) {OTHERS} AND state = 'active'"))
+            running = f"{OTHERS} AND state = 'active' AND starts_with(query, '{sql}')"
+            return int(_scalar(admin, f"SELECT count(*) {running}"))
 
     def terminate_all(self) -> int:
         """``pg_terminate_backend`` for each session; returns how many there were."""

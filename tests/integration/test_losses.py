@@ -5,14 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from webtest import TestApp
 
-from tests.conftest import SCHEMA, eventually, or_skip
+from tests.conftest import DRIVER, SCHEMA, eventually, or_skip
 from tests.faults.faults import FAST, IMMEDIATE, Faults
 from tests.faults.pgbouncer import PgBouncer
 from tests.faults.proxy import Proxy
@@ -20,6 +20,7 @@ from tests.faults.standby import Standby, query
 from tests.front import Front
 from tests.site.extra import extra_view
 from tools.postgres import Cluster
+from wsgi_persist.drivers import driver_of, waiting
 from wsgi_persist.worker import registry
 
 ALIAS = "harmed"
@@ -196,6 +197,209 @@ def test_idle_in_transaction_is_told(alias: Any, faults: Faults, visit: Any) -> 
     visit(run)
 
 
+# A connection that is cut on its way: the server has not noticed, and still runs the statement.
+
+
+@pytest.fixture
+def cut(alias: Any, faults: Faults) -> Iterator[Proxy]:
+    with Proxy(("127.0.0.1", faults.cluster.port)) as proxy:
+        alias("127.0.0.1", proxy.port)
+        yield proxy
+
+
+def busy_meanwhile(faults: Faults, proxy: Proxy, done: threading.Event, found: list[int]) -> None:
+    """How often the statement runs at once after the first is cut off."""
+    eventually(faults.busy, 1)
+    proxy.reset()
+    while not done.is_set():
+        found.append(faults.busy("SELECT pg_sleep"))
+
+
+@pytest.mark.parametrize("block", [False, True], ids=["autocommit", "first of a transaction"])
+def test_statement_that_is_sent_again_never_runs_twice_at_once(
+    block: bool, cut: Proxy, faults: Faults, visit: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    from django.db import transaction
+
+    done, found = threading.Event(), []
+    watcher = threading.Thread(target=busy_meanwhile, args=(faults, cut, done, found))
+
+    def sleep() -> None:
+        watcher.start()
+        with transaction.atomic(using=ALIAS) if block else nullcontext():
+            run("SELECT pg_sleep(1.5)")
+
+    try:
+        visit(run, sleep)
+    finally:
+        done.set()
+        watcher.join()
+    assert set(found) <= {0, 1}
+    assert 1 in found
+    assert ", which still ran what was sent to it" in caplog.text
+    assert len(cut.accepted()) == 2
+
+
+def test_statement_that_is_not_sent_again_is_ended_by_the_next_connection(
+    cut: Proxy, faults: Faults, visit: Any
+) -> None:
+    from django.db import transaction
+
+    def cut_off() -> None:
+        eventually(faults.busy, 1)
+        cut.reset()
+
+    def sleep() -> None:
+        with transaction.atomic(using=ALIAS):
+            run()
+            thread.start()
+            run("SELECT pg_sleep(60)")
+
+    thread = threading.Thread(target=cut_off)
+    visit(sleep, status=503)
+    thread.join()
+    assert faults.busy() == 1
+    visit(run)
+    eventually(faults.busy, 0)
+
+
+def test_second_restart_while_the_new_connection_asks_is_one_more_loss(
+    cut: Proxy, faults: Faults, visit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wsgi_persist.pins import greeting
+
+    asked: list[str] = []
+
+    def restart_before(driver: Any, connection: Any, sql: str, timeout: float) -> Any:
+        asked.append(sql)
+        if len(asked) == 2:
+            faults.restart(IMMEDIATE)
+        return ask(driver, connection, sql, timeout)
+
+    ask = greeting._ask
+    monkeypatch.setattr(greeting, "_ask", restart_before)
+    visit(run, cut.reset, run)
+    assert len(asked) == 3
+    assert "pg_terminate_backend" not in asked[0]
+    assert all("pg_terminate_backend" in sql for sql in asked[1:])
+
+
+def sent_when_reconnecting(faults: Faults, visit: Any, harm: Harm) -> int:
+    """How many statements the server gets until the next one is answered."""
+
+    def lines() -> int:
+        return faults.cluster.log.read_text(errors="replace").count("LOG:  statement: ")
+
+    counted: list[int] = []
+    visit(run, harm, lambda: counted.append(lines()), run, lambda: counted.append(lines()))
+    return counted[1] - counted[0]
+
+
+@pytest.mark.parametrize("name", ["terminated", "immediate restart", "reset"])
+def test_lost_statement_costs_few_round_trips(name: str, alias: Any, faults: Faults, visit: Any) -> None:
+    with LOSSES[name](alias, faults) as harm:
+        from django.db import connections
+
+        address = connections.settings[ALIAS]
+        alias(address["HOST"], address["PORT"], OPTIONS={"options": "-c log_statement=all"})
+        # Who is there, the time zone, what the catalogue says of the session, and the statement itself.
+        assert sent_when_reconnecting(faults, visit, harm) == 4
+
+
+# A pooler that has no server, and one that has no place.
+
+
+@contextmanager
+def held(pgbouncer: PgBouncer, driver: Any) -> Iterator[Any]:
+    """A client of somebody else's, in a transaction."""
+    given = pgbouncer.cluster.dsn(host="127.0.0.1", port=pgbouncer.port, dbname="site")
+    with closing(driver.connect(**given)) as connection:
+        connection.cursor().execute("SELECT 1")
+        yield connection
+
+
+@contextmanager
+def without_server(pgbouncer: PgBouncer, driver: Any) -> Iterator[None]:
+    pgbouncer.command("RECONNECT")
+    pgbouncer.cluster.stop()
+    try:
+        yield
+    finally:
+        pgbouncer.cluster.start()
+
+
+@contextmanager
+def killed(pgbouncer: PgBouncer, driver: Any) -> Iterator[None]:
+    pgbouncer.command("KILL site")
+    yield
+    pgbouncer.command("RESUME site")
+
+
+UNWILLING: dict[str, tuple[Any, dict[str, object]]] = {
+    "the server is down": (without_server, {}),
+    "query_wait_timeout": (held, {"query_wait_timeout": 1, "default_pool_size": 1}),
+    "max_client_conn": (held, {"max_client_conn": 1}),
+    "client_login_timeout": (killed, {"client_login_timeout": 1}),
+}
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+@pytest.mark.parametrize("name", UNWILLING)
+def test_pooler_that_does_not_serve_is_an_outage(
+    name: str, mode: str, alias: Any, faults: Faults, driver: Any, visit: Any
+) -> None:
+    harm, settings = UNWILLING[name]
+    with or_skip(), PgBouncer(faults.cluster, mode, settings=settings) as pgbouncer:
+        options = {"persist": {"reconnect_deadline": 1, "connect_timeout": 2}}
+        alias("127.0.0.1", pgbouncer.port, OPTIONS=options)
+        with harm(pgbouncer, driver):
+            for _ in range(3):  # the first one waits, and is followed by others that do not
+                assert visit(run, status=503).headers["Retry-After"] == "2"
+        eventually(lambda: visit(run, status="*").status_int, 200, timeout=20)
+
+
+# A password that is wrong.
+
+
+@pytest.fixture
+def asks_for_password(faults: Faults) -> Iterator[None]:
+    rules = faults.cluster.data / "pg_hba.conf"
+    before = rules.read_text()
+    query(faults.cluster, "CREATE ROLE guarded LOGIN PASSWORD 'right'")
+    rules.write_text(f"host all guarded 127.0.0.1/32 scram-sha-256\n{before}")
+    query(faults.cluster, "SELECT pg_reload_conf()")
+    # The postmaster reads the file a moment later.
+    given = faults.cluster.dsn(host="127.0.0.1", dbname="site", user="guarded", password="wrong")
+    eventually(lambda: is_let_in(faults, given), False)
+    yield
+    rules.write_text(before)
+    query(faults.cluster, "SELECT pg_reload_conf()")
+    query(faults.cluster, "DROP ROLE guarded")
+
+
+def is_let_in(faults: Faults, given: dict[str, Any]) -> bool:
+    try:
+        faults.cluster.run("psql", "-X", "-c", "", " ".join(f"{k}={v}" for k, v in given.items()))
+    except RuntimeError:
+        return False
+    return True
+
+
+def test_wrong_password_is_not_tried_again(
+    asks_for_password: None, alias: Any, faults: Faults, visit: Any
+) -> None:
+    from django.db import connections
+
+    with Proxy(("127.0.0.1", faults.cluster.port)) as proxy:
+        given = {"USER": "guarded", "PASSWORD": "wrong", "OPTIONS": {"sslmode": "disable"}}
+        alias("127.0.0.1", proxy.port, **given)
+        for _ in range(5):
+            visit(run, status=503)
+        assert len(proxy.accepted()) == 1
+        connections[ALIAS].settings_dict["PASSWORD"] = "right"
+        eventually(lambda: visit(run, status="*").status_int, 200, timeout=20)
+
+
 # Silence: the peer acknowledges and never answers.
 
 HASTY = {"persist": {"connect_timeout": 2, "reconnect_deadline": 0, "idle_check": 0}}
@@ -208,6 +412,27 @@ def test_deaf_at_connect_is_answered(alias: Any, faults: Faults, visit: Any) -> 
         assert visit(run, status=503)
         proxy.forward()
         eventually(lambda: visit(run, status="*").status_int, 200, timeout=20)
+
+
+@pytest.mark.skipif(DRIVER != "psycopg2", reason="psycopg 3 waits for each connection by itself")
+def test_deaf_at_connect_is_left_while_another_thread_waits_with_a_deadline(
+    faults: Faults, driver: Any
+) -> None:
+    """psycopg2 has one way of waiting for all connections, and libpq's timeout is none of it."""
+
+    def sleep() -> None:
+        with closing(faults.connect()) as connection, pytest.raises(driver.OperationalError):
+            driver_of(connection).ask(connection, "SELECT pg_sleep(60)", 6.0)
+
+    thread = threading.Thread(target=sleep)
+    thread.start()
+    eventually(driver.extensions.get_wait_callback, waiting._wait)
+    with Proxy(("127.0.0.1", faults.cluster.port)) as proxy:
+        proxy.go_deaf()
+        given = faults.cluster.dsn(host="127.0.0.1", port=proxy.port, connect_timeout=2)
+        with pytest.raises(driver.OperationalError, match="no answer in time"):
+            driver.connect(**given)
+    thread.join()
 
 
 def test_deaf_at_the_ping_is_answered(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
 import subprocess
@@ -70,6 +71,14 @@ def test_connection_is_kept(pin: Pin, visit: Any, server: Server) -> None:
     assert all(visit(lambda: backend(pin)) == first for _ in range(5))
     assert server.backends() == [first]
     assert server.connections() == 1
+
+
+def test_what_a_new_connection_asks_is_marked(pin: Pin, visit: Any, server: Server) -> None:
+    """Tracing tools show it among the application's statements."""
+    visit(lambda: backend(pin))
+    ours = [sql for sql in server.statements() if sql != "SELECT pg_backend_pid()"]
+    assert len(ours) == 2
+    assert all(sql.startswith("/* wsgi_persist: ") for sql in ours)
 
 
 def test_cursor_is_in_autocommit(pin: Pin, visit: Any, notes: Any) -> None:
@@ -168,6 +177,37 @@ def test_read_is_sent_again(pin: Pin, visit: Any, server: Server) -> None:
     first, second = visit(work)
     assert first != second
     assert visit(lambda: backend(pin)) == second
+
+
+def test_read_that_runs_for_long_is_sent_again_once(
+    pin: Pin, visit: Any, server: Server, driver: ModuleType, monkeypatch: Any
+) -> None:
+    from wsgi_persist.plain import lease
+
+    sent: list[int] = []
+
+    def work() -> None:
+        with pin.cursor() as cursor, pytest.raises(driver.Error):
+            cursor.execute("SELECT pg_sleep(60)")
+        sent.append(len([sql for sql in server.statements() if "pg_sleep" in sql]))
+
+    visit(lambda: backend(pin))
+    clock = itertools.count(0.0, 3.0)  # of 5 seconds, twice
+    monkeypatch.setattr(lease, "monotonic", lambda: next(clock))
+    thread = threading.Thread(target=end_sleepers, args=(server, 2))
+    thread.start()
+    visit(work)
+    thread.join()
+    assert sent == [2]
+
+
+def end_sleepers(server: Server, times: int) -> None:
+    for _ in range(times):
+        eventually(server.sleeping, 1)
+        server(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE query LIKE 'SELECT pg_sleep%%' AND application_name <> 'observer'"
+        )
 
 
 def test_write_is_not_sent_again_and_the_next_use_reconnects(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -456,22 +457,42 @@ def test_every_answer_of_the_server_is_the_statements_own(visit: Visit) -> None:
     visit(work)
 
 
-def test_statement_that_ends_its_own_session_is_sent_a_few_times_only(
-    visit: Visit, server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As one that brings the server down would, again and again."""
+@pytest.fixture
+def die(server: Server) -> Callable[[], None]:
+    """Run a statement that ends its own session, as one that brings the server down would."""
     server("CREATE OR REPLACE FUNCTION die() RETURNS bool LANGUAGE sql AS "
            "$$ SELECT pg_terminate_backend(pg_backend_pid()) $$")  # fmt: skip
 
-    def work() -> None:
+    def die() -> None:
         from django.db import Error, transaction
 
         with pytest.raises(Error), transaction.atomic():
             query("SELECT die(), pg_sleep(1)")
 
+    return die
+
+
+def test_statement_that_ends_its_own_session_is_sent_a_few_times_only(
+    visit: Visit, die: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING, "wsgi_persist"):
-        visit(work)
+        visit(die)
     assert caplog.text.count("its statement is sent again") == 3
+
+
+@pytest.mark.parametrize(("each", "times"), [(2.0, 2), (6.0, 0)])
+def test_statement_that_runs_for_long_is_not_sent_again(
+    each: float, times: int, visit: Visit, die: Any, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not what a restart interrupts, but what a proxy cuts off."""
+    from wsgi_persist.backends import cursors
+
+    visit(pid)
+    clock = itertools.count(0.0, each)
+    monkeypatch.setattr(cursors, "monotonic", lambda: next(clock))
+    visit(die)
+    assert caplog.text.count("its statement is sent again") == times
+    assert "not sent again (it had run for too long)" in caplog.text
 
 
 @pytest.mark.parametrize("block", [False, True], ids=["autocommit", "atomic"])

@@ -104,6 +104,7 @@ def test_prewarm_by_choice(server: Server, tmp_path: Path) -> None:
         server.mark()
         assert get(running.port, "/pid/").text == str(server.backends()[0])
         assert server.connections() == 0
+        assert server.statements() == ["SELECT pg_backend_pid()"], "nothing of ours"
 
 
 def test_worker_that_stops_mid_request_closes_after_it(server: Server, tmp_path: Path) -> None:

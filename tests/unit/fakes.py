@@ -46,7 +46,7 @@ class FakeConnection:
         self._do("rollback")
         self.status = IDLE
 
-    def cursor(self) -> FakeCursor:
+    def cursor(self, **given: Any) -> FakeCursor:
         return FakeCursor(self)
 
     def close(self) -> None:
@@ -74,6 +74,9 @@ class FakeCursor:
 
     def execute(self, sql: str, params: Any = None) -> None:
         self._connection._do(sql)
+
+    def fetchone(self) -> tuple[int]:
+        return (1,)
 
 
 class Clock:

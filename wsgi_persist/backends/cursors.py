@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Any
 
 from django.db.backends.postgresql.base import CursorDebugWrapper
@@ -24,30 +25,32 @@ class Replaying(CursorWrapper):
         session = None if db._pin is None else db._pin.session
         if session is None or db.needs_rollback:
             return self._send(sql, params)
-        standing = session.standing()
+        standing, began = session.standing(), monotonic()
         try:
             if params is None:
                 return self.cursor.execute(sql)
             return self.cursor.execute(sql, params)
         except Exception:
+            ran = monotonic() - began
             try:
                 with db.wrap_database_errors:
                     raise
             except Exception as error:
-                if not db.recovers(self, sql, standing, error, MOST):
+                if not db.recovers(self, sql, standing, error, MOST, ran):
                     raise
-        return self._execute_again(sql, params)
+        return self._execute_again(sql, params, ran)
 
     def _send(self, sql: Any, params: Any) -> Any:
         return super()._execute(sql, params)  # type: ignore[misc]  # missing from the stubs
 
-    def _execute_again(self, sql: Any, params: Any) -> Any:
+    def _execute_again(self, sql: Any, params: Any, ran: float) -> Any:
         for left in reversed(range(MOST)):
-            standing = self.db._pin.session.standing()
+            standing, began = self.db._pin.session.standing(), monotonic()
             try:
                 return self._send(sql, params)
             except Exception as error:
-                if not self.db.recovers(self, sql, standing, error, left):
+                ran += monotonic() - began
+                if not self.db.recovers(self, sql, standing, error, left, ran):
                     raise
         raise AssertionError("the last one is not sent again")
 

@@ -78,10 +78,22 @@ class OpeningMixin(Base):
         return {**self._connection_defaults(), **params}
 
     def _connection_defaults(self) -> dict[str, Any]:
-        policy, scope = self.persist_policy, current()
+        hosts = self.settings_dict["HOST"].count(",") + 1
+        return {
+            **self.persist_policy.connection_defaults(worker_name()),
+            "connect_timeout": self._attempt_timeout(hosts),
+        }
+
+    def _attempt_timeout(self, hosts: int = 1) -> int:
+        scope = current()
         waited = scope.trouble.waited if scope is not None and scope.trouble is not None else 0.0
-        timeout = policy.attempt_timeout(waited, hosts=self.settings_dict["HOST"].count(",") + 1)
-        return {**policy.connection_defaults(worker_name()), "connect_timeout": timeout}
+        return self.persist_policy.attempt_timeout(waited, hosts)
+
+    def init_connection_state(self) -> None:
+        # Before what Django sends, which has no deadline, and while the role is the one that logged in.
+        if self._pin is not None:
+            self._pin.greeting.exchange(self.connection, self._attempt_timeout())
+        super().init_connection_state()
 
     def _fits(self, made_for: Any) -> bool:
         return bool(made_for == (self.timezone_name, _connects_with(self.settings_dict)))

@@ -36,7 +36,9 @@ class ReconnectMixin(Base):
         if self._pin is not None and self._pin.session is not None:
             self._pin.session.adopt(cursor)
 
-    def recovers(self, cursor: Any, query: Any, standing: Standing, error: Exception, left: int) -> bool:
+    def recovers(
+        self, cursor: Any, query: Any, standing: Standing, error: Exception, left: int, ran: float
+    ) -> bool:
         """Whether *cursor* is on a new connection now, to send the statement on it again."""
         scope, pin = current(), self._pin
         if scope is None or pin is None:
@@ -45,7 +47,7 @@ class ReconnectMixin(Base):
             errors_occurred = self.errors_occurred
             if self.connection.autocommit is not self.autocommit and standing is Standing.FRESH:
                 standing = Standing.MARKED  # by the application, past Django
-            sent = Sent(query, standing, self.connection.autocommit, cursor.cursor, left)
+            sent = Sent(query, standing, self.connection.autocommit, cursor.cursor, left, ran)
             if not recovers(self, scope, pin, sent, error):
                 return False
             self.errors_occurred = errors_occurred

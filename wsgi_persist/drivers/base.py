@@ -30,8 +30,11 @@ class Driver(Protocol):
         server's language alone, and part of a message may be on its way.
         """
 
-    def ping(self, connection: Any, timeout: float) -> None:
-        """One round trip on an idle connection, which is idle afterwards; raises when it fails."""
+    def ask(self, connection: Any, sql: str, timeout: float) -> tuple[Any, ...]:
+        """The one row of a query, as text, on an idle connection, which is idle afterwards.
+
+        Raises the driver's OperationalError when there is no answer in time.
+        """
 
     def rollback(self, connection: Any) -> None:
         """End whatever transaction the server is in, however it was begun."""

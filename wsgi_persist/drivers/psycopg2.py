@@ -41,12 +41,14 @@ class Psycopg2(Common):
             kept.extend(heard)
         return any(text.startswith(FAREWELLS) for text in heard)
 
-    def ping(self, connection: Any, timeout: float) -> None:
+    def ask(self, connection: Any, sql: str, timeout: float) -> tuple[Any, ...]:
         with deadline(connection, timeout):
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
+            with connection.cursor(cursor_factory=_extensions().cursor) as cursor:
+                cursor.execute(sql)
+                found = cursor.fetchone()
             if not connection.autocommit:
                 connection.rollback()
+        return tuple(None if value is None else str(value) for value in found)
 
     def rollback(self, connection: Any) -> None:
         # Ends a transaction that psycopg2 began; it knows nothing of a BEGIN sent in autocommit.

@@ -57,20 +57,22 @@ class Psycopg3(Common):
             connection.remove_notice_handler(listen)
         return not said.isdisjoint(FAREWELLS)
 
-    def ping(self, connection: Any, timeout: float) -> None:
-        pgconn = connection.pgconn
-        pgconn.send_query(b"SELECT 1")
+    def ask(self, connection: Any, sql: str, timeout: float) -> tuple[Any, ...]:
+        pgconn, failed = connection.pgconn, connection.OperationalError
+        pgconn.send_query(sql.encode())
         give_up = time.monotonic() + timeout
         readable = select.poll()
         readable.register(pgconn.socket, select.POLLIN)
         while pgconn.is_busy():
             left = give_up - time.monotonic()
             if left <= 0 or not readable.poll(left * 1000):
-                raise TimeoutError(f"no answer to a ping within {timeout} s")
+                raise failed(f"no answer within {timeout:.1f} s")
             pgconn.consume_input()
-        while (result := pgconn.get_result()) is not None:
+        results = list(iter(pgconn.get_result, None))
+        for result in results:
             if result.error_message:
-                raise ConnectionError(result.error_message.decode(errors="replace"))
+                raise failed(result.error_message.decode(errors="replace"))
+        return tuple(_text(results[0].get_value(0, n)) for n in range(results[0].nfields))
 
     def rollback(self, connection: Any) -> None:
         connection.rollback()
@@ -96,3 +98,7 @@ class Psycopg3(Common):
         old = connection._prepared
         connection._prepared = new = type(old)()
         new.prepare_threshold, new.prepared_max = old.prepare_threshold, old.prepared_max
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="replace")

@@ -16,7 +16,7 @@ _deadlines: dict[int, float] = {}  # by id() of the connection
 
 @contextmanager
 def deadline(connection: Any, timeout: float) -> Iterator[None]:
-    """Within it, a query on this connection raises TimeoutError after *timeout* seconds.
+    """Within it, a query on this connection raises OperationalError after *timeout* seconds.
 
     psycopg2 asks a callback to wait for the server, one for all connections
     (https://www.psycopg.org/docs/advanced.html#support-for-coroutine-libraries). Where a coroutine library
@@ -48,10 +48,19 @@ def forget_deadlines() -> None:
 
 def _wait(connection: Any) -> None:
     """What psycopg2 does itself, but with an end; other threads' queries may come here, too."""
-    give_up = _deadlines.get(id(connection))
+    give_up = _deadlines.get(id(connection)) or _end_of_connecting(connection)
     while (wanted := connection.poll()) != 0:
         poller = select.poll()
         poller.register(connection.fileno(), select.POLLIN if wanted == 1 else select.POLLOUT)
         left = None if give_up is None else max(0.0, give_up - time.monotonic()) * 1000
         if not poller.poll(left):
-            raise TimeoutError("no answer in time")
+            raise connection.OperationalError("no answer in time")
+
+
+def _end_of_connecting(connection: Any) -> float | None:
+    """What libpq does not see to while a callback waits for it: connect_timeout, for each of the hosts."""
+    if connection.status != sys.modules["psycopg2.extensions"].STATUS_SETUP:
+        return None
+    given = connection.info.dsn_parameters
+    seconds = int(given.get("connect_timeout") or 0) * (given.get("host", "").count(",") + 1)
+    return time.monotonic() + seconds if seconds > 0 else None

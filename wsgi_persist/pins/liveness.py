@@ -78,9 +78,9 @@ def is_alive_though_readable(driver: Driver, connection: Any, timeout: float) ->
 
 
 def answers(driver: Driver, connection: Any, timeout: float) -> bool:
-    """Ping: whether the server answers. Only psycopg 3 can hold to *timeout* (seconds)."""
+    """Ping: whether the server answers within *timeout* (seconds)."""
     try:
-        driver.ping(connection, timeout)
+        driver.ask(connection, "SELECT 1", timeout)
     except Exception as error:
         # Not only the driver's errors: a ping that fails in any way proves nothing (a dropped
         # connection costs a reconnect, a trusted dead one costs the visitor a page).

@@ -7,6 +7,9 @@ from typing import Any
 from wsgi_persist.drivers import Driver
 from wsgi_persist.sql import BUILT_INS, KEYWORDS, Classifier, Functions
 
+# Tracing tools show what is sent here among the application's statements.
+_OURS = "/* wsgi_persist: a new connection */"
+
 # What a session has of its own when it is new: its settings as SQL that restores them, and whether
 # there is more, which SQL cannot restore.
 _BASELINE = """
@@ -52,9 +55,9 @@ def learn(driver: Driver, connection: Any) -> tuple[Classifier, str | None, bool
     database = driver.database(connection)
     classifier = _classifiers.get(database)
     if classifier is not None:
-        baseline, more = driver.row(connection, f"SELECT {_BASELINE}")
+        baseline, more = driver.row(connection, f"{_OURS} SELECT {_BASELINE}")
         return classifier, baseline, more
-    sql = f"SELECT {_BASELINE}, trusted, others FROM {_FUNCTIONS}"
+    sql = f"{_OURS} SELECT {_BASELINE}, trusted, others FROM {_FUNCTIONS}"
     baseline, more, trusted, others = driver.row(connection, sql)
     # Compared here and not there: a name may be a built-in of a newer version than the server's.
     shadowed = (BUILT_INS | KEYWORDS).intersection(others or ())

@@ -10,6 +10,7 @@ from typing import Any
 
 from wsgi_persist.drivers import ACTIVE, UNKNOWN, Driver, driver_of, neutralise, quietly_close
 from wsgi_persist.errors import LeakedStateError
+from wsgi_persist.pins.greeting import Greeting
 from wsgi_persist.pins.liveness import NEVER, Watch, answers, is_alive_though_readable, is_readable
 from wsgi_persist.pins.session import Session
 from wsgi_persist.pins.state import MOVES, Claim, Holder, State
@@ -28,6 +29,7 @@ class PinnedConnection:
 
     :ivar made_for: what the connection was opened with; who leases compares it.
     :ivar backend: process id of the server's side; 0 before the first connection.
+    :ivar greeting: the first words on a new connection, before it is held.
     :ivar serial: tells connections apart within the process; 0 before the first.
     :ivar leases: how often the present connection was leased.
     :ivar opened: how many connections this pin has had.
@@ -56,6 +58,7 @@ class PinnedConnection:
         self.claim: Claim | None = None
         self.holder: Holder | None = None
         self.session: Session | None = None
+        self.greeting = Greeting(name, policy, clock)
         self._wrote = False
         self._watch = watch
         self._clock = clock

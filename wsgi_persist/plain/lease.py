@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any
 
 from wsgi_persist.drivers import IDLE, IN_ERROR, driver_of, quietly_close
@@ -81,14 +82,16 @@ class Lease:
         if connection is not None and driver_of(connection).status(connection) == IDLE:
             connection.autocommit = True
 
-    def recovers(self, cursor: Any, query: Any, standing: Standing, error: Exception, left: int) -> bool:
+    def recovers(
+        self, cursor: Any, query: Any, standing: Standing, error: Exception, left: int, ran: float
+    ) -> bool:
         """Whether the statement is to be sent again, by a cursor of the present connection."""
         connection = self.pin.connection
         if connection is None:
             return False
         if was_replaced(cursor.connection, connection):
             return True  # by another cursor's statement: this one was never sent
-        sent = Sent(query, standing, connection.autocommit, cursor, left)
+        sent = Sent(query, standing, connection.autocommit, cursor, left, ran)
         return recovers(self, self._scope, self.pin, sent, error)
 
     def replace_connection(self) -> None:
@@ -107,11 +110,15 @@ class Lease:
         driver_of(connection)  # before anything is asked of an object that may be no connection
         try:
             connection.autocommit = True
+            self.pin.greeting.exchange(connection, self._attempt_timeout())
             self.pin.hold(connection, None, self._scope.now)
         except BaseException:
             quietly_close(connection, self.pin.name)
             raise
         return self._scope.lease(self.pin, None)
+
+    def _attempt_timeout(self) -> float:
+        return self.pin.policy.attempt_timeout(self._scope.in_trouble().waited)
 
 
 _OWN = ("_cursor", "_lease")
@@ -150,13 +157,15 @@ class Cursor:
         self._cursor.close()
 
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        ran = 0.0
         for left in range(MOST, -1, -1):
             session = self._lease.pin.session
-            standing = Standing.BUSY if session is None else session.standing()
+            standing, began = Standing.BUSY if session is None else session.standing(), monotonic()
             try:
                 result = self._cursor.execute(query, *args, **kwargs)
             except Exception as error:
-                if not self._lease.recovers(self._cursor, query, standing, error, left):
+                ran += monotonic() - began
+                if not self._lease.recovers(self._cursor, query, standing, error, left, ran):
                     raise
             else:
                 return self if result is self._cursor else result

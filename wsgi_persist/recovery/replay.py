@@ -16,6 +16,8 @@ logger = logging.getLogger("wsgi_persist.replay")
 
 # How often a statement is sent again: it may be what brings the server down.
 MOST = 3
+# Seconds; who does not wait for the database has short statements sent again all the same.
+SHORT = 1.0
 
 
 class Sent(NamedTuple):
@@ -26,6 +28,7 @@ class Sent(NamedTuple):
     :ivar autocommit: whether it was a transaction of its own.
     :ivar cursor: the driver's.
     :ivar left: how often it may be sent again.
+    :ivar ran: for how many seconds, all times that it was sent taken together.
     """
 
     query: Any
@@ -33,6 +36,7 @@ class Sent(NamedTuple):
     autocommit: bool
     cursor: Any
     left: int
+    ran: float
 
 
 class Owner(Protocol):
@@ -58,6 +62,8 @@ def recovers(owner: Owner, scope: Scope, pin: PinnedConnection, sent: Sent, erro
     unknown = _may_be_done(session, sent, in_flight)
     # What a transaction did that had not ended is undone by the server.
     session.wrote = False
+    if not (unknown or scope.no_replay or is_farewell(error)):
+        pin.greeting.outlive()
     why_not = _refusal(scope, pin, sent)
     _log(scope, pin, f"its statement is {f'not sent again ({why_not})' if why_not else 'sent again'}", error)
     if why_not is None:
@@ -141,6 +147,8 @@ def _refusal(scope: Scope, pin: PinnedConnection, sent: Sent) -> str | None:
         return "it has a server-side cursor"
     if not sent.left:
         return "it was, several times"
+    if sent.ran > max(pin.policy.reconnect_deadline, SHORT):
+        return "it had run for too long"
     kind = session.verdict_on(sent.query).kind
     if kind is Kind.OTHER:
         return "it is not a single statement that is understood"

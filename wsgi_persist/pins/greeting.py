@@ -1,0 +1,90 @@
+"""The first words on a new connection: is there a server, whose session is it, has the lost one ended."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from wsgi_persist.drivers import ACTIVE, UNKNOWN, Driver, driver_of
+from wsgi_persist.policy import Policy
+
+logger = logging.getLogger("wsgi_persist.greeting")
+
+_PAUSE = 0.02
+
+# The epoch: as text it is the same in every time zone and date style.
+_STARTED = "EXTRACT(epoch FROM backend_start)::text"
+_WHO = f"""/* wsgi_persist: a new connection */ SELECT pg_catalog.pg_backend_pid(),
+    (SELECT {_STARTED} FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()))"""
+_END = """
+    (SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity
+     WHERE pid = {0.pid} AND {1} = '{0.started}')"""
+
+
+class Backend(NamedTuple):
+    """A session of a server: process ids come again, and are the same on every server."""
+
+    pid: int
+    started: str
+
+
+class Greeting:
+    """What a pin asks first of a connection that was just opened, in one round trip.
+
+    Behind a pooler a login proves nothing: there may be no server. And a proxy that cuts a connection does
+    not stop the statement that the server runs for it.
+    """
+
+    def __init__(self, name: str, policy: Policy, clock: Callable[[], float]) -> None:
+        self._name = name
+        self._policy = policy
+        self._clock = clock
+        self._present: Backend | None = None
+        self._lost: Backend | None = None
+        self._forget_at = 0.0
+
+    def exchange(self, connection: Any, timeout: float) -> None:
+        """See that a server answers, and that the lost session has ended, within *timeout*.
+
+        :raises Exception: the driver's, as if the connection could not be had.
+        """
+        driver, lost = driver_of(connection), self._outliving()
+        sql = f"{_WHO}, {'0' if lost is None else _END.format(lost, _STARTED)}"
+        give_up = time.monotonic() + timeout
+        pid, started, running = _ask(driver, connection, sql, timeout)
+        if lost is not None and running != "0":
+            logger.warning(
+                "pin %r: ended backend %d, which still ran what was sent to it", self._name, lost.pid
+            )
+        while running != "0":
+            time.sleep(_PAUSE)
+            _, _, running = _ask(driver, connection, sql, give_up - time.monotonic())
+        # A pooler says another number than the server's, whose session may be anybody's later.
+        is_direct = started is not None and int(pid) == driver.backend_pid(connection)
+        self._present = Backend(int(pid), started) if is_direct else None
+        self._lost = None
+
+    def outlive(self) -> None:
+        """The connection is lost, but its session may live: the next connection is to end it first."""
+        policy = self._policy
+        if policy.pooler != "transaction":
+            self._lost = self._present
+            # By then no request waits any more that would send its statement again.
+            self._forget_at = self._clock() + 2 * policy.reconnect_deadline + policy.connect_timeout
+
+    def _outliving(self) -> Backend | None:
+        return self._lost if self._clock() < self._forget_at else None
+
+
+def _ask(driver: Driver, connection: Any, sql: str, timeout: float) -> tuple[Any, ...]:
+    try:
+        return driver.ask(connection, sql, timeout)
+    except Exception as error:
+        if driver.status(connection) in (ACTIVE, UNKNOWN):
+            raise
+        # An answer, if not the one asked for: the role may not see sessions, or the server knows of none.
+        logger.debug("the server does not tell of its sessions: %s", error)
+        driver.rollback(connection)
+        return "0", None, "0"
