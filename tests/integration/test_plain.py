@@ -52,6 +52,34 @@ def visit(pin: Pin) -> Callable[..., Any]:
     return visit
 
 
+def test_rows_of_the_applications_own_kind(server: Server, driver: ModuleType) -> None:
+    """What the server is asked about the session comes in tuples all the same."""
+    if driver.__name__ == "psycopg2":
+        from psycopg2.extras import RealDictCursor
+
+        given: dict[str, Any] = {"cursor_factory": RealDictCursor}
+    else:
+        from psycopg.rows import dict_row
+
+        given = {"row_factory": dict_row}
+    pin = Pin(lambda: driver.connect(**server.cluster.dsn(dbname="site"), **given), name="main")
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        with pin.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid() AS pid, current_setting('work_mem') AS memory")
+            found = cursor.fetchone()
+            assert found["memory"] == "4MB"
+            cursor.execute("SET work_mem = '2MB'")
+            if environ["QUERY_STRING"]:
+                cursor.execute("RESET work_mem")
+        return [str(found["pid"]).encode()]
+
+    client = TestApp(PersistMiddleware(app, pins=[pin]), extra_environ={"wsgi.multithread": False})
+    assert len({client.get("/", query).text for query in ({}, {"undone": "1"}, {})}) == 1
+    registry.process_scope().pins.pop(pin).stop()
+
+
 def backend_of(cursor: Any) -> int:
     cursor.execute("SELECT pg_backend_pid()")
     return int(cursor.fetchone()[0])

@@ -147,6 +147,8 @@ def test_write_in_autocommit_is_never_sent_again(sql: str, visit: Visit, kill: A
         "INSERT INTO entry (note) VALUES ('charged')",
         "SELECT charge()",
         "WITH a AS (INSERT INTO entry (note) VALUES ('charged') RETURNING id) SELECT * FROM a",
+        "SELECT set_config('my.user', '1', true); INSERT INTO entry (note) VALUES ('charged') RETURNING id",
+        "SET LOCAL work_mem = '2MB'; SAVEPOINT a; SELECT charge()",
     ],
 )
 def test_first_statement_of_a_transaction_is_sent_again(
@@ -170,6 +172,30 @@ def test_first_statement_of_a_transaction_is_sent_again(
 
     assert visit(work) == ["hook"]
     assert notes() == ["charged"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO entry (note) VALUES ('first'); COMMIT",
+        "SELECT set_config('my.context', '1', true); CALL pay(); SELECT 1",
+        "SELECT 1; DO $$ BEGIN COMMIT; END $$",
+    ],
+)
+def test_text_that_no_rollback_undoes_is_never_sent_again(
+    sql: str, visit: Visit, kill: Any, notes: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def work() -> None:
+        from django.db import Error, transaction
+
+        pid()
+        with pytest.raises(Error), transaction.atomic():
+            kill()
+            query(sql)
+
+    visit(work)
+    assert notes() == []
+    assert "not sent again (no rollback undoes it, or it is not understood)" in caplog.text
 
 
 def test_first_statement_inside_nested_blocks(visit: Visit, kill: Any, notes: Any) -> None:

@@ -64,6 +64,9 @@ STATEMENTS = [
     "DO $$ BEGIN PERFORM set_config('work_mem', '4321kB', false); END $$",
     "SELECT leaves_something()",
     "SELECT setseed(0.5)",
+    "SELECT set_config('my.tenant', NULL, false)",
+    "SELECT pg_advisory_unlock_all()",
+    "UNLISTEN *",
     "LOCK TABLE entry",
     "SET statement_timeout = 1; SET lock_timeout = 2",
     "/* hidden */ sEt\n--comment\n lock_timeout = 3",
@@ -77,10 +80,11 @@ CHANGES = {
     "rollback": lambda connection: connection.rollback(),
     "close": lambda connection: connection.close(),
 }
+# A custom setting that was ever named is empty, as after SET LOCAL.
 PROBE = """
 SELECT (SELECT array_agg((name, setting, source) ORDER BY name)::text FROM pg_settings
         WHERE source IN ('session', 'interactive') AND name NOT LIKE 'transaction%'),
-       current_user, session_user, current_setting('role'), current_setting('my.tenant', true),
+       current_user, session_user, current_setting('role'), nullif(current_setting('my.tenant', true), ''),
        current_setting('search_path'), current_setting('default_transaction_read_only'),
        (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()),
        (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),

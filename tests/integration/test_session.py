@@ -294,40 +294,76 @@ def test_cursor_of_a_class_that_the_application_names(site: TestApp, driver: Any
     assert site.get("/session/").json == new
 
 
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What was reported up to now by a process that remembers hardly any report."""
+    from wsgi_persist.pins import reports
+
+    caplog.set_level(logging.WARNING, "wsgi_persist")
+    monkeypatch.setattr(reports, "_reported", Recent(2))
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def register_loader(connection: Any) -> None:
+    from psycopg.types.string import TextLoader
+
+    connection.adapters.register_loader("int4", TextLoader)
+
+
+def register_dumper(connection: Any) -> None:
+    from psycopg.types.string import StrDumper
+
+    connection.adapters.register_dumper(cls=SafeText, dumper=StrDumper)
+
+
+def register_type(connection: Any) -> None:
+    from psycopg2 import extensions
+
+    extensions.register_type(extensions.new_type((23,), "TEXT", None), connection)
+
+
+# What the application does to the driver's object, and what the log calls it.
 CHANGES: dict[str, dict[str, Callable[[Any], None]]] = {
     "psycopg2": {
-        "isolation_level": lambda connection: setattr(connection, "isolation_level", 3),
-        "readonly": lambda connection: setattr(connection, "readonly", True),
-        "cursor_factory": lambda connection: setattr(connection, "cursor_factory", None),
+        "(attribute): 'isolation_level'": lambda connection: setattr(connection, "isolation_level", 3),
+        "(attribute): 'readonly'": lambda connection: setattr(connection, "readonly", True),
+        "(attribute): 'cursor_factory'": lambda connection: setattr(connection, "cursor_factory", None),
+        "(attribute): 'readonly, deferrable'": lambda connection: connection.set_session(
+            readonly=True, deferrable=True
+        ),
+        "(attribute): 'string_types'": register_type,
     },
     "psycopg": {
-        "isolation_level": lambda connection: connection.set_isolation_level(3),
-        "readonly": lambda connection: connection.set_read_only(True),
-        "row_factory": lambda connection: setattr(connection, "row_factory", lambda cursor: tuple),
-        "prepare_threshold": lambda connection: setattr(connection, "prepare_threshold", 3),
-        "adapters": lambda connection: connection.adapters.register_loader(
-            "int4", __import__("psycopg").types.string.TextLoader
+        "(attribute): 'isolation_level'": lambda connection: connection.set_isolation_level(3),
+        "(attribute): 'read_only'": lambda connection: connection.set_read_only(True),
+        "(attribute): 'row_factory'": lambda connection: setattr(
+            connection, "row_factory", lambda cursor: tuple
         ),
+        "(attribute): 'prepare_threshold'": lambda connection: setattr(connection, "prepare_threshold", 3),
+        "(adapter): 'int4'": register_loader,
+        "(adapter): 'SafeText'": register_dumper,
     },
 }
 
 
-def test_changed_driver_attribute_ends_the_connection(site: TestApp, driver: Any) -> None:
+@pytest.mark.parametrize("named", CHANGES[DRIVER])
+def test_changed_driver_attribute_ends_the_connection(
+    named: str, site: TestApp, reported: Callable[[], list[str]]
+) -> None:
     from django.db import connection
 
     from tests.site import views
 
-    for change in CHANGES[driver.__name__].values():
+    def view(request: Any) -> Any:
+        connection.ensure_connection()
+        CHANGES[DRIVER][named](connection.connection)
+        return views.HttpResponse("done")
 
-        def view(request: Any, change: Any = change) -> Any:
-            connection.ensure_connection()
-            change(connection.connection)
-            return views.HttpResponse("done")
-
-        before = int(site.get("/pid/").text)
-        with extra_view(view):
-            site.get("/extra/")
-        assert int(site.get("/pid/").text) != before
+    before = int(site.get("/pid/").text)
+    with extra_view(view):
+        site.get("/extra/")
+    assert int(site.get("/pid/").text) != before
+    assert [f"session state left by GET '/extra/' {named}" in report for report in reported()] == [True]
 
 
 @pytest.mark.skipif(DRIVER == "psycopg2", reason="psycopg2 prepares nothing by itself")
@@ -392,21 +428,11 @@ def test_user_function_with_a_built_ins_name_loses_its_place(site: TestApp, serv
         pg_catalog._classifiers.clear()
 
 
-@pytest.fixture
-def reports(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What was reported up to now by a process that remembers hardly any report."""
-    from wsgi_persist.pins import session
-
-    caplog.set_level(logging.WARNING, "wsgi_persist")
-    monkeypatch.setattr(session, "_reported", Recent(2))
-    return lambda: [record.getMessage() for record in caplog.records]
-
-
-def test_report_names_request_and_statement_once(site: TestApp, reports: Callable[[], list[str]]) -> None:
+def test_report_names_request_and_statement_once(site: TestApp, reported: Callable[[], list[str]]) -> None:
     for _ in range(3):
         run(site, ["SET statement_timeout = 777"])
     wanted = "session state left by GET '/run/' (SET): 'SET statement_timeout = 777'"
-    assert [wanted in report for report in reports()] == [True]
+    assert [wanted in report for report in reported()] == [True]
 
 
 @pytest.mark.parametrize(
@@ -419,21 +445,21 @@ def test_report_names_request_and_statement_once(site: TestApp, reports: Callabl
     ],
 )
 def test_report_comes_once_whatever_comment_and_literals(
-    statement: str, site: TestApp, reports: Callable[[], list[str]]
+    statement: str, site: TestApp, reported: Callable[[], list[str]]
 ) -> None:
     for number in range(70, 76):
         run(site, [statement.format(number)])
-    assert len(reports()) == 1
+    assert len(reported()) == 1
 
 
 def test_report_of_what_is_new_comes_after_any_number(
-    site: TestApp, reports: Callable[[], list[str]]
+    site: TestApp, reported: Callable[[], list[str]]
 ) -> None:
     again = "SET work_mem = '77MB'"
     for number in range(9):
         run(site, [again])
         run(site, [f"LISTEN a{number}"])
-    assert [sum(what in report for report in reports()) for what in (again, "LISTEN")] == [1, 9]
+    assert [sum(what in report for report in reported()) for what in (again, "LISTEN")] == [1, 9]
 
 
 @pytest.fixture
@@ -496,7 +522,7 @@ def test_transaction_pooler_is_never_reset(site: TestApp, server: Server, with_p
 
 def test_reset_that_fails_drops_the_connection(site: TestApp, pinned: Any) -> None:
     before = int(site.get("/pid/").text)
-    pinned().session._reset_sql = "SELECT 1/0"
+    pinned().session._as_new._own["settings"] = "SELECT 1/0"
     run(site, ["SET statement_timeout = 12345"])
     assert int(site.get("/pid/").text) != before
 
@@ -509,7 +535,7 @@ def test_visitor_does_not_wait_for_the_reset(site: TestApp, server: Server) -> N
     assert b"".join(response).isdigit()
     assert server.statements() == []
     response.close()
-    assert [statement[:9] for statement in server.statements()] == ["CLOSE ALL"]
+    assert [statement[:9] for statement in server.statements()][-1:] == ["CLOSE ALL"]
 
 
 def test_reset_equals_discard_all(site: TestApp, server: Server) -> None:

@@ -24,7 +24,7 @@ WRITERS = {"_report": ("WARNING", "pin %r: ")}
 PASSED_ON = {"pin %r: %s"}
 # Where a connection is closed: methods that are given the reason, and where others return it.
 CLOSING = {"drop", "abandon", "close_idle", "_forget"}
-RETURNING = ["pins/pin.py", "pins/session.py"]
+RETURNING = ["pins/pin.py", "pins/session.py", "pins/eviction.py"]
 REASONS = "Why a connection was closed"
 # Texts with a name of their own, by that name.
 NAMED = {

@@ -40,7 +40,7 @@ def test_table_is_large_and_without_repetition() -> None:
         ("select lower('a')", Leaves.STATE, "function"),
         ("select pg_catalog.lower('a')", Leaves.NOTHING, "nothing"),
         ("select set_config('a', 'b', true)", Leaves.STATE, "function"),
-        ("select set_config('a.b', 'b', false)", Leaves.FOR_GOOD, "custom"),
+        ("select set_config('a.b', 'b', false)", Leaves.FOR_GOOD, "custom a.b"),
         ("select setseed(1)", Leaves.FOR_GOOD, "setseed"),
         ("select value(1)", Leaves.STATE, "function"),
         ("select unaccent('a')", Leaves.STATE, "function"),
@@ -48,6 +48,12 @@ def test_table_is_large_and_without_repetition() -> None:
 )
 def test_shadowed_name_loses_its_place(text: str, left: Leaves, reason: str) -> None:
     assert leaves(text, SHADOWED)[:2] == (left, reason)
+
+
+def test_a_reason_is_of_one_kind() -> None:
+    """Of each reason the session notes the first alone."""
+    kinds = {(reason, left) for _, left, reason in STATEMENTS}
+    assert len(kinds) == len({reason for reason, _ in kinds})
 
 
 def test_bytes_that_are_not_utf_8_are_unknown() -> None:
@@ -118,9 +124,19 @@ def test_text_in_a_literal_changes_nothing(kind: str, text: str, statement: str)
 def test_two_statements_leave_the_worst_of_both(first: str, second: str) -> None:
     both = leaves(f"{first}\n;{second}", KNOWN)
     single = [leaves(first, KNOWN), leaves(second, KNOWN)]
-    assert both[:2] == max(single, key=lambda verdict: verdict.leaves.value)[:2]
+    worst = max((verdict.leaves for verdict in single), key=lambda leaves: leaves.value)
+    assert both.leaves is worst
+    assert set(both.reason.split(", ")) == {
+        reason for verdict in single if verdict.leaves is worst for reason in verdict.reason.split(", ")
+    }
     alone = [verdict for verdict, text in zip(single, (first, second), strict=True) if text not in EMPTY]
-    assert both.kind is (alone[0].kind if len(alone) == 1 else Kind.OTHER)
+    kinds = [verdict.kind for verdict in alone]
+    if not kinds:
+        assert both.kind is Kind.OTHER
+    elif len(kinds) == 1:
+        assert both.kind is kinds[0]
+    else:
+        assert both.kind is max([*kinds, Kind.WRITE], key=lambda kind: kind.value)
 
 
 PIECES = st.lists(

@@ -51,12 +51,15 @@ class Driver(Protocol):
     def text_of(self, query: Any, connection: Any) -> str | bytes:
         """The text of whatever was given as a statement."""
 
-    def watch(self, connection: Any, ears: Ears, registered: Callable[[], None]) -> None:
+    def watch(self, connection: Any, ears: Ears, registered: Callable[[str], None]) -> None:
         """From now on cursors tell what they send, see :func:`wsgi_persist.drivers.cursors.telling`."""
 
     def attributes_asker(self, connection: Any) -> Callable[[], tuple[Any, ...]]:
         """Asks what an application can change in this one driver's object and a reset does not reach;
         called at the end of every request."""
+
+    def changed(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> list[str]:
+        """Names of what differs between two of its answers."""
 
     def cancel(self, connection: Any) -> None:
         """Ask the server to stop the query that another thread waits for; that thread gets an error."""
@@ -66,10 +69,23 @@ class Driver(Protocol):
 
 
 class Common:
-    """What both drivers offer in the same way."""
+    """What both drivers offer in the same way.
+
+    :cvar attributes: names of what :meth:`Driver.attributes_asker` asks for, in its order.
+    """
+
+    attributes: tuple[str, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """Arguments for a cursor whose rows are tuples, whatever the application's own are."""
+        raise NotImplementedError
+
+    def changed(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> list[str]:
+        pairs = zip(self.attributes, before, after, strict=True)
+        return [name for name, was, now in pairs if was != now]
 
     def row(self, connection: Any, sql: str) -> tuple[Any, ...]:
-        with connection.cursor() as cursor:
+        with connection.cursor(**self.plain()) as cursor:
             cursor.execute(sql)
             found = tuple(cursor.fetchone())
         if not connection.autocommit:

@@ -95,15 +95,16 @@ def _telling_copy(send: Callable[..., Any], tell: Callable[..., None]) -> Callab
     return method
 
 
-def telling_registration(adapters: Any, tell: Callable[[], None]) -> None:
-    """Have a connection's adapters (psycopg 3) say when something is registered with them."""
+def telling_registration(adapters: Any, tell: Callable[[str], None]) -> None:
+    """Have a connection's adapters (psycopg 3) tell for what type one is registered with them."""
     for name in ("register_loader", "register_dumper"):
-        setattr(adapters, name, _saying(getattr(adapters, name), tell))
+        setattr(adapters, name, _telling_type(getattr(adapters, name), tell))
 
 
-def _saying(register: Callable[..., Any], tell: Callable[[], None]) -> Callable[..., Any]:
+def _telling_type(register: Callable[..., Any], tell: Callable[[str], None]) -> Callable[..., Any]:
     def method(*args: Any, **kwargs: Any) -> Any:
-        tell()
+        kind = [*args, *kwargs.values()][0]
+        tell(getattr(kind, "__name__", str(kind)))
         return register(*args, **kwargs)
 
     return method

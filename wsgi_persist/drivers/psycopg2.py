@@ -14,10 +14,16 @@ from wsgi_persist.drivers.errors import FAREWELLS
 from wsgi_persist.drivers.waiting import deadline
 
 # What an application can change.
-_LOOK = operator.attrgetter("isolation_level", "readonly", "deferrable", "cursor_factory", "encoding")
+_ATTRIBUTES = ("isolation_level", "readonly", "deferrable", "cursor_factory", "encoding")
+_LOOK = operator.attrgetter(*_ATTRIBUTES)
 
 
 class Psycopg2(Common):
+    attributes = (*_ATTRIBUTES, "string_types", "binary_types", "entered")
+
+    def plain(self) -> dict[str, Any]:
+        return {"cursor_factory": _extensions().cursor}
+
     def is_closed(self, connection: Any) -> bool:
         return bool(connection.closed)
 
@@ -63,7 +69,7 @@ class Psycopg2(Common):
         if not connection.autocommit:
             connection.commit()
 
-    def watch(self, connection: Any, ears: Ears, registered: Callable[[], None]) -> None:
+    def watch(self, connection: Any, ears: Ears, registered: Callable[[str], None]) -> None:
         base = connection.cursor_factory or _extensions().cursor
         connection.cursor_factory = telling(base, ears)
         if hasattr(connection, "be_watched"):
@@ -76,6 +82,10 @@ class Psycopg2(Common):
             return _LOOK(connection), registered, entered
 
         return ask
+
+    def changed(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> list[str]:
+        flat = [(*attributes, *registered, entered) for attributes, registered, entered in (before, after)]
+        return super().changed(*flat)
 
     def cancel(self, connection: Any) -> None:
         connection.cancel()

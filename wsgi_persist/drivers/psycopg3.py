@@ -17,7 +17,7 @@ from wsgi_persist.drivers.errors import FAREWELLS, severity
 _CANCEL_TIMEOUT = 2.0
 
 # What an application can change.
-_LOOK = operator.attrgetter(
+_ATTRIBUTES = (
     "row_factory",
     "cursor_factory",
     "server_cursor_factory",
@@ -27,9 +27,15 @@ _LOOK = operator.attrgetter(
     "prepare_threshold",
     "prepared_max",
 )
+_LOOK = operator.attrgetter(*_ATTRIBUTES)
 
 
 class Psycopg3(Common):
+    attributes = _ATTRIBUTES
+
+    def plain(self) -> dict[str, Any]:
+        return {"row_factory": lambda cursor: tuple}
+
     def is_closed(self, connection: Any) -> bool:
         return bool(connection.closed)
 
@@ -82,7 +88,7 @@ class Psycopg3(Common):
         if result.error_message:
             raise RuntimeError(result.error_message.decode(errors="replace").strip())
 
-    def watch(self, connection: Any, ears: Ears, registered: Callable[[], None]) -> None:
+    def watch(self, connection: Any, ears: Ears, registered: Callable[[str], None]) -> None:
         for name in ("cursor_factory", "server_cursor_factory"):
             setattr(connection, name, telling(getattr(connection, name), ears))
         telling_registration(connection.adapters, registered)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from wsgi_persist.drivers import ACTIVE, UNKNOWN, Driver, driver_of
+from wsgi_persist.pins.pg_catalog import OURS
 from wsgi_persist.policy import Policy
 
 logger = logging.getLogger("wsgi_persist.greeting")
@@ -16,7 +17,7 @@ _PAUSE = 0.02
 
 # The epoch: as text it is the same in every time zone and date style.
 _STARTED = "EXTRACT(epoch FROM backend_start)::text"
-_WHO = f"""/* wsgi_persist: a new connection */ SELECT pg_catalog.pg_backend_pid(),
+_WHO = f"""{OURS} SELECT pg_catalog.pg_backend_pid(),
     (SELECT {_STARTED} FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()))"""
 _END = """
     (SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity

@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from wsgi_persist.drivers import Driver
 from wsgi_persist.sql import BUILT_INS, KEYWORDS, Classifier, Functions
 
 # Tracing tools show what is sent here among the application's statements.
-_OURS = "/* wsgi_persist: a new connection */"
+OURS = "/* wsgi_persist */"
 
-# What a session has of its own when it is new: its settings as SQL that restores them, and whether
-# there is more, which SQL cannot restore.
-_BASELINE = """
-    (SELECT pg_catalog.string_agg(pg_catalog.format(
+# What a session has of its own, by what it comes from: its settings as SQL that restores them, and what
+# SQL cannot restore.
+SETTINGS, USER = "settings", "user"
+_OWN = {
+    SETTINGS: """(SELECT pg_catalog.string_agg(pg_catalog.format(
         'SELECT pg_catalog.set_config(%L, %L, false)', name, setting), '; ')
      FROM (SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'
            UNION ALL
            SELECT 'role', pg_catalog.current_setting('role')
-           WHERE pg_catalog.current_setting('role') <> 'none') settings),
-    pg_catalog.pg_my_temp_schema() <> 0
-        OR EXISTS (SELECT FROM pg_catalog.pg_listening_channels())
-        OR EXISTS (SELECT FROM pg_catalog.pg_prepared_statements)
-        OR EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)
-        OR EXISTS (SELECT FROM pg_catalog.pg_locks
-                   WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())"""
+           WHERE pg_catalog.current_setting('role') <> 'none') settings)""",
+    USER: "session_user::text",
+    "temporary": """EXISTS (SELECT FROM pg_catalog.pg_depend
+        WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+        AND refobjid = pg_catalog.pg_my_temp_schema())""",
+    "LISTEN": "EXISTS (SELECT FROM pg_catalog.pg_listening_channels())",
+    # Not the driver's own.
+    "PREPARE": "EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)",
+    "cursor": "EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)",
+    "advisory": """EXISTS (SELECT FROM pg_catalog.pg_locks
+        WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())""",
+}
+# Where to look for what a statement left, by the verdict's reason where that is not its name.
+_WHERE = {
+    "SET": (SETTINGS, USER),
+    "RESET": (SETTINGS, USER),
+    "RESET custom": ("custom",),
+    "UNLISTEN": ("LISTEN",),
+    "DEALLOCATE": ("PREPARE",),
+    "EXECUTE": ("PREPARE",),
+}
 
 # Volatile functions of uuid-ossp and pgcrypto that only draw random numbers.
 _HARMLESS = """uuid_generate_v1,uuid_generate_v1mc,uuid_generate_v4,gen_random_bytes,gen_salt,
 pgp_sym_encrypt,pgp_sym_encrypt_bytea,pgp_pub_encrypt,pgp_pub_encrypt_bytea""".replace("\n", "")
 
-# Names of functions outside pg_catalog: those that belong to extensions and leave nothing in any form, as
-# far as their volatility tells, and all others.
+# Names of functions outside pg_catalog: those that leave nothing in any form, as far as their volatility
+# tells, which of an extension's is taken at its word also where it is stable; and all others.
 _FUNCTIONS = f"""
     (SELECT pg_catalog.array_agg(name) FILTER (WHERE safe) AS trusted,
             pg_catalog.array_agg(name) FILTER (WHERE NOT safe) AS others
      FROM (SELECT p.proname::text AS name,
-                  pg_catalog.bool_and(d.objid IS NOT NULL AND (
+                  pg_catalog.bool_and(p.provolatile = 'i' AND p.prokind = 'f' OR d.objid IS NOT NULL AND (
                       p.provolatile IN ('i', 's') OR p.proname = ANY ('{{{_HARMLESS}}}'::name[]))) AS safe
            FROM pg_catalog.pg_proc p
            LEFT JOIN pg_catalog.pg_depend d ON d.objid = p.oid AND d.deptype = 'e'
@@ -46,21 +62,40 @@ _FUNCTIONS = f"""
                                         'information_schema'::pg_catalog.regnamespace)
            GROUP BY p.proname) names) functions"""
 
+Own = dict[str, Any]
+
 # What the catalogue said of a database's functions, once per process.
 _classifiers: dict[tuple[object, ...], Classifier] = {}
 
 
-def learn(driver: Driver, connection: Any) -> tuple[Classifier, str | None, bool]:
+def learn(driver: Driver, connection: Any) -> tuple[Classifier, Own]:
     """One query when a connection is new; the first in a process and database asks for more."""
     database = driver.database(connection)
     classifier = _classifiers.get(database)
     if classifier is not None:
-        baseline, more = driver.row(connection, f"{_OURS} SELECT {_BASELINE}")
-        return classifier, baseline, more
-    sql = f"{_OURS} SELECT {_BASELINE}, trusted, others FROM {_FUNCTIONS}"
-    baseline, more, trusted, others = driver.row(connection, sql)
+        return classifier, ask(driver, connection)
+    sql = f"{OURS} SELECT {', '.join(_OWN.values())}, trusted, others FROM {_FUNCTIONS}"
+    *found, trusted, others = driver.row(connection, sql)
     # Compared here and not there: a name may be a built-in of a newer version than the server's.
     shadowed = (BUILT_INS | KEYWORDS).intersection(others or ())
     functions = Functions(frozenset(trusted or ()), shadowed)
     classifier = _classifiers[database] = Classifier(functions)
-    return classifier, baseline, more
+    return classifier, dict(zip(_OWN, found, strict=True))
+
+
+def ask(driver: Driver, connection: Any, kinds: Iterable[str] = _OWN) -> Own:
+    """What the session has of these kinds."""
+    wanted = list(kinds)
+    sql = f"{OURS} SELECT {', '.join(map(_question, wanted))}"
+    return dict(zip(wanted, driver.row(connection, sql), strict=True))
+
+
+def kinds_of(reason: str) -> set[str]:
+    """Where to look for what statements left with these verdicts."""
+    return {kind for each in reason.split(", ") for kind in _WHERE.get(each, (each,))}
+
+
+def _question(kind: str) -> str:
+    """What to ask for it, also if it is a custom setting, which the server does not list."""
+    name = kind.removeprefix("custom ")
+    return _OWN.get(kind) or f"nullif(pg_catalog.current_setting('{name}', true), '') IS NOT NULL"

@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from wsgi_persist.drivers import ACTIVE, IDLE, UNKNOWN, Driver, Ears, first_line, sqlstate, telling
+from wsgi_persist.drivers import ACTIVE, IDLE, UNKNOWN, Driver, Ears, telling
 from wsgi_persist.errors import LeakedStateError
+from wsgi_persist.pins.baseline import Baseline, Note
+from wsgi_persist.pins.eviction import reason_to_evict
 from wsgi_persist.pins.pg_catalog import learn
+from wsgi_persist.pins.reports import is_news, was_reported
 from wsgi_persist.pins.state import LOST, Standing
 from wsgi_persist.policy import Policy
 from wsgi_persist.redaction import redacted
-from wsgi_persist.sql import ONCE, UNDONE, Leaves, Recent, Verdict, normalized, writes
+from wsgi_persist.sql import ONCE, UNDONE, Leaves, Verdict, writes
 
 logger = logging.getLogger("wsgi_persist.session")
 
-# DISCARD ALL in effect (https://www.postgresql.org/docs/current/sql-discard.html), which itself
-# cannot share a round trip with what restores the baseline. It ends every role, too.
-_DISCARD = (
-    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; DEALLOCATE ALL; UNLISTEN *; "
-    "SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
-)
-
-
 # Of the usual request: looking up a member costs as much as the rest of a question.
 FRESH, NOTHING = Standing.FRESH, Leaves.NOTHING
-
-# What was reported lately, so that the log names each once.
-_reported: Recent[str, bool] = Recent(1000)
 
 
 class Session:
     """One connection's session, from the moment when it is new: baseline, watch and reset.
 
-    :ivar leaves: the worst that the present request has left.
-    :ivar reason: what left it, in one word.
-    :ivar sql: the statement that left it.
+    :ivar leaves: the worst that the present request may have left.
     :ivar complaint: what the last request left, if the policy wants it raised.
     :ivar wrote: whether anything but reads was sent since the session was last seen idle.
     :ivar completed: whether the request sent such a thing before it was seen idle again.
@@ -56,6 +46,7 @@ class Session:
         self._status = driver.status_asker(connection)
         self._autocommit = connection.autocommit
         self._held: list[Any] = []
+        self._notes: dict[str, Note] = {}  # of the present request, the first for each reason
         self._told: tuple[Any, Verdict] = (None, ONCE)
         self.complaint: LeakedStateError | None = None
         self.wrote = False
@@ -67,18 +58,33 @@ class Session:
 
     def _watch(self) -> None:
         driver, connection = self._driver, self._connection
-        self._classify, baseline, self._beyond_reset = learn(driver, connection)
-        self._reset_sql = "; ".join(filter(None, [_DISCARD, baseline]))
+        self._classify, own = learn(driver, connection)
+        self._as_new = Baseline(driver, connection, own)
         self._ears = Ears(self._classify.seen, self._classify, self.tell, self._held.append, self.failed)
         driver.watch(connection, self._ears, self.registered)
         self._attributes = driver.attributes_asker(connection)
         self._baseline = self._attributes()
 
+    def connected_with(self, said: Iterable[Any]) -> None:
+        """What was sent before the session was watched."""
+        if self._watches:
+            texts = (self._driver.text_of(query, self._connection) for query in said)
+            self._as_new.add(self._classify(text).reason for text in texts)
+
+    def accept(self) -> None:
+        """What receivers did when the session was announced to another wrapper is its own."""
+        if not self._watches:
+            return
+        if self.leaves is not NOTHING:
+            self._as_new.add(self._notes)
+            self._as_new.take_anew()
+        self._baseline = self._attributes()
+        self.settle()
+
     def settle(self) -> None:
         """As new: nothing is left."""
         self.leaves = Leaves.NOTHING
-        self.reason = ""
-        self.sql: str | bytes = ""
+        self._notes.clear()
         self._held.clear()
 
     def standing(self) -> Standing:
@@ -131,16 +137,16 @@ class Session:
 
     def failed(self, error: BaseException) -> None:
         """Sending a statement raised."""
-        self.evict = self.evict or _reason_to_evict(error)
+        self.evict = self.evict or reason_to_evict(error)
 
     def adopt(self, cursor: Any) -> None:
         """Watch a cursor that was not made by the connection's own factory."""
         if self._watches:
             cursor.__class__ = telling(cursor.__class__, self._ears)
 
-    def registered(self) -> None:
+    def registered(self, kind: str) -> None:
         """An adapter was registered with the connection: no reset reaches that."""
-        self._note(Leaves.FOR_GOOD, "adapter", "")
+        self._note(Leaves.FOR_GOOD, "adapter", kind)
 
     def bring_to_rest(self, request: object, since: float) -> str | None:
         """Undo what the request left; the reason to drop the connection where that cannot be done.
@@ -189,59 +195,52 @@ class Session:
             if self._policy.pooler == "transaction":
                 self.settle()  # every transaction has another session there
             return None
-        left = self._look()
-        if left is not NOTHING:
-            what = f"session state left by {request} ({self.reason})"
-            if self._policy.reset_report == "raise" or _is_news(self.sql or self.reason):
-                self._report(f"{what}: {self.sql!r:.200}")
-            if left is Leaves.FOR_GOOD:
-                return f"{what} that no reset undoes"
-        if left is not NOTHING or self._policy.reset == "always":
-            self._reset()
+        self._look()
+        if self.leaves is not NOTHING:
+            note = max(self._notes.values(), key=lambda note: note.leaves.value)
+            if self._policy.reset_report == "raise" or is_news(note.sql):
+                self._report_leak(request, note)
+            if note.leaves is Leaves.FOR_GOOD or self._as_new.is_beyond_reset:
+                return f"session state left by {request} ({note.reason}) that no reset undoes"
+        elif self._policy.reset != "always":
+            return None
+        self._as_new.reset()
+        self.settle()
         return None
+
+    def _report_leak(self, request: object, note: Note) -> None:
+        if note.leaves is Leaves.STATE:
+            self._report(f"{request} may have left session state ({note.reason}): {note.sql!r:.200}")
+        else:
+            self._report(f"session state left by {request} ({note.reason}): {note.sql!r:.200}")
 
     def _report(self, what: str) -> None:
         logger.warning("pin %r: %s", self._name, what)
         if self._policy.reset_report == "raise":
             self.complaint = LeakedStateError(f"pin {self._name!r}: {redacted(what)}")
 
-    def _look(self) -> Leaves:
-        """What the request has left, now that it is over."""
+    def _look(self) -> None:
+        """Note what the request has left, now that it is over."""
         if self._held and self._holds():
-            self._note(Leaves.STATE, "cursor", "")
-        if self._attributes() != self._baseline:
-            self._note(Leaves.FOR_GOOD, "attribute", "")
-        if self.leaves is Leaves.STATE and self._beyond_reset:
-            return Leaves.FOR_GOOD
-        return self.leaves
+            self._note(Leaves.LISTED, "cursor", f"cursor {self._held[0].name}")
+        if changed := self._driver.changed(self._baseline, self._attributes()):
+            self._note(Leaves.FOR_GOOD, "attribute", ", ".join(changed))
+        if self._notes and all(map(self._as_new.is_asked_for, self._notes.values())):
+            self._forget_what_is_undone()
 
-    def _reset(self) -> None:
-        """As DISCARD ALL, and then as the connection was when it was new: one round trip."""
-        self._driver.run(self._connection, self._reset_sql)
-        self._driver.forget_prepared(self._connection)
-        self.settle()
+    def _forget_what_is_undone(self) -> None:
+        notes = self._notes.values()
+        is_known = self._policy.reset_report != "raise" and any(was_reported(note.sql) for note in notes)
+        if is_known and self.leaves is Leaves.LISTED:
+            return  # one round trip resets it, without a question
+        left = self._as_new.what_is_left(notes)
+        if not left and self.leaves is Leaves.FOR_GOOD:
+            self._as_new.reset()  # the role or the database may have a value for that setting
+        self._notes = {note.reason: note for note in left}
+        if not left:
+            self.settle()
 
     def _note(self, leaves: Leaves, reason: str, sql: str | bytes) -> None:
+        self._notes.setdefault(reason, Note(leaves, reason, sql))
         if leaves.value > self.leaves.value:
-            self.leaves, self.reason, self.sql = leaves, reason, sql
-
-
-def _reason_to_evict(error: BaseException) -> str | None:
-    if not isinstance(error, Exception):
-        # A timeout that the web server injected, for instance: the answer may still be on its way.
-        return f"a statement was interrupted by {error!r}"
-    code = sqlstate(error)
-    if code == "25006":
-        return f"the server is read-only: {first_line(error)}"
-    if code == "0A000":
-        return f"a plan may no longer fit its tables: {first_line(error)}"
-    return None
-
-
-def _is_news(what: str | bytes) -> bool:
-    """Whether nothing like it, but for comments and literals, was reported by this process lately."""
-    form = normalized(what if isinstance(what, str) else what.decode(errors="replace"))
-    if _reported.find(form):
-        return False
-    _reported.keep(form, True)
-    return True
+            self.leaves = leaves

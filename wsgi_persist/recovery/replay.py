@@ -151,7 +151,7 @@ def _refusal(scope: Scope, pin: PinnedConnection, sent: Sent) -> str | None:
         return "it had run for too long"
     kind = session.verdict_on(sent.query).kind
     if kind is Kind.OTHER:
-        return "it is not a single statement that is understood"
+        return "no rollback undoes it, or it is not understood"
     if sent.autocommit and kind is not Kind.READ:
         return "in autocommit, and it may write"
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from wsgi_persist.sql.effects import BUILT_IN_VERDICTS, ONCE, QUIET, UNKNOWN, Verdict, effect, worst
+from wsgi_persist.sql.effects import BUILT_IN_VERDICTS, ONCE, QUIET, UNDONE, UNKNOWN, Verdict, effect, worst
 from wsgi_persist.sql.lexer import NO_TOKENS, NotUnderstood, Token, scan, statements
 from wsgi_persist.sql.normal import outline, tokens_of, uncommented
 from wsgi_persist.sql.recent import Recent
@@ -15,7 +15,8 @@ from wsgi_persist.sql.rules import Statement
 class Functions(NamedTuple):
     """What is known of the functions of one database, read once per process.
 
-    :param trusted: functions of extensions that are immutable or stable: as good as built-in.
+    :param trusted: functions of extensions that are immutable or stable, and a user's own that are
+        immutable: as good as built-in.
     :param shadowed: names of user functions that are in ``BUILT_INS`` or ``KEYWORDS`` of
         ``functions.py``, whether or not this server has them, too: such a name loses its place.
     """
@@ -86,4 +87,5 @@ class Classifier:
                     found.append(Statement(statement, self._known).verdict())
         except NotUnderstood:
             found.append(UNKNOWN)
-        return found[0] if len(found) == 1 else worst([ONCE, *found])
+        # Several together are one transaction, which begins with the first.
+        return found[0] if len(found) == 1 else worst([UNDONE if found else ONCE, *found])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import operator
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -14,8 +15,9 @@ class Leaves(enum.Enum):
     """What the next request finds; the greater, the more it takes to undo it."""
 
     NOTHING = 0  # the session as it was
-    STATE = 1  # something that a reset undoes
-    FOR_GOOD = 2  # something that only closing the connection undoes
+    LISTED = 1  # what a reset undoes, if it is still there: the server lists it
+    STATE = 2  # perhaps something that a reset undoes
+    FOR_GOOD = 3  # something that only closing the connection undoes
 
 
 class Kind(enum.Enum):
@@ -27,37 +29,48 @@ class Kind(enum.Enum):
 
 
 class Verdict(NamedTuple):
+    """:ivar reason: what the worst of it is; several with commas between them."""
+
     leaves: Leaves
     reason: str
     kind: Kind
 
 
+class Aside(Verdict):
+    """On what writes nothing: it is about the session alone, or about places in a transaction. Beside
+    anything else in one text the verdict is another."""
+
+
 # The one verdict on every read that leaves nothing: watching cursors know it by identity.
 QUIET = Verdict(Leaves.NOTHING, "nothing", Kind.READ)
 UNDONE = Verdict(Leaves.NOTHING, "nothing", Kind.WRITE)
-# The one verdict each on setting savepoints, and on the rest about them: neither writes anything.
-MARK = Verdict(Leaves.NOTHING, "nothing", Kind.WRITE)
-UNMARK = Verdict(Leaves.NOTHING, "nothing", Kind.OTHER)
+# The one verdict each on setting savepoints, and on the rest about them.
+MARK = Aside(Leaves.NOTHING, "nothing", Kind.WRITE)
+UNMARK = Aside(Leaves.NOTHING, "nothing", Kind.OTHER)
 ONCE = Verdict(Leaves.NOTHING, "nothing", Kind.OTHER)
 UNKNOWN = Verdict(Leaves.STATE, "unknown", Kind.OTHER)
 # A user's own, which cannot commit either.
 FUNCTION = Verdict(Leaves.STATE, "function", Kind.WRITE)
-TEMPORARY = Verdict(Leaves.STATE, "temporary", Kind.WRITE)
-SETTING = Verdict(Leaves.STATE, "SET", Kind.WRITE)
-RESETTING = Verdict(Leaves.STATE, "RESET", Kind.WRITE)
-CURSOR = Verdict(Leaves.STATE, "cursor", Kind.OTHER)
+TEMPORARY = Verdict(Leaves.LISTED, "temporary", Kind.WRITE)
+SETTING = Aside(Leaves.LISTED, "SET", Kind.WRITE)
+RESETTING = Aside(Leaves.LISTED, "RESET", Kind.WRITE)
+CURSOR = Verdict(Leaves.LISTED, "cursor", Kind.OTHER)
+SEED = Aside(Leaves.FOR_GOOD, "setseed", Kind.WRITE)
 # A new session has NULL there, one where it was ever named an empty string.
-CUSTOM = Verdict(Leaves.FOR_GOOD, "custom", Kind.WRITE)
+CUSTOM = Aside(Leaves.FOR_GOOD, "custom", Kind.WRITE)
+# As SET LOCAL does it: the empty string remains.
+CUSTOM_RESET = Aside(Leaves.LISTED, "RESET custom", Kind.WRITE)
+_CUSTOM_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*[.][A-Za-z_][A-Za-z0-9_]*")
 
 
-# What is only about the session, or marks a place in a transaction; beside anything else in one text
-# the verdict is another object.
-_WRITE_NOTHING = {id(verdict) for verdict in (MARK, UNMARK, SETTING, RESETTING, CUSTOM)}
+def custom(name: str) -> Verdict:
+    """On setting that one, or another if that cannot be its whole name."""
+    return CUSTOM._replace(reason=f"custom {name.lower()}") if _CUSTOM_NAME.fullmatch(name) else CUSTOM
 
 
 def writes(verdict: Verdict) -> bool:
     """Whether something of it may be in the database when its transaction is over."""
-    return verdict.kind is not Kind.READ and id(verdict) not in _WRITE_NOTHING
+    return verdict.kind is not Kind.READ and verdict.__class__ is not Aside
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
@@ -65,12 +78,16 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     loud = [verdict for verdict in verdicts if verdict is not QUIET]
     if len(loud) < 2:
         return loud[0] if loud else QUIET
-    leaves, reason, _ = max(loud, key=lambda verdict: verdict.leaves.value)
-    return Verdict(leaves, reason, max((verdict.kind for verdict in loud), key=lambda kind: kind.value))
+    leaves = max((verdict.leaves for verdict in loud), key=_value)
+    reasons = dict.fromkeys(verdict.reason for verdict in loud if verdict.leaves is leaves)
+    return Verdict(leaves, ", ".join(reasons), max((verdict.kind for verdict in loud), key=_value))
+
+
+_value = operator.attrgetter("value")
 
 
 _EFFECTS = {
-    "advisory": (Leaves.STATE, "pg_(try_)?advisory_lock(_shared)?"),
+    "advisory": (Leaves.LISTED, "pg_(try_)?advisory_lock(_shared)?"),
     "setseed": (Leaves.FOR_GOOD, "setseed"),
     "replication": (
         Leaves.FOR_GOOD,
@@ -78,7 +95,7 @@ _EFFECTS = {
     ),
     "server": (Leaves.FOR_GOOD, "binary_upgrade_.*|pg_(backup_start|start_backup)"),
     "dblink": (Leaves.FOR_GOOD, "dblink_connect(_u)?"),
-    "SET": (Leaves.STATE, "set_limit"),
+    "SET": (Leaves.LISTED, "set_limit"),
     # These run SQL that they get as text, or make; some call themselves stable or immutable all the same.
     "function": (
         Leaves.STATE,

@@ -12,13 +12,16 @@ from itertools import pairwise
 from wsgi_persist.sql.effects import (
     BUILT_IN_VERDICTS,
     CUSTOM,
+    CUSTOM_RESET,
     FUNCTION,
     QUIET,
+    SEED,
     SETTING,
     TEMPORARY,
     UNDONE,
     Leaves,
     Verdict,
+    custom,
     effect,
     worst,
 )
@@ -181,6 +184,10 @@ class Statement:
             return True
         if before in NAME_FOLLOWS or (before == "," and self.naming[-1]):
             return False
+        if before in ("prepare", "execute") and (
+            start - 1 == self.verb or (further == "as" and self.creates)
+        ):
+            return False  # a prepared statement's
         if self._is_part(start, name):
             return False
         if (further, before) == ("partition", "by") and name in ("hash", "list", "range"):
@@ -223,4 +230,8 @@ def _set_config(first: list[str], last: list[str]) -> Verdict:
         return QUIET
     name, follows = first[1], first[4] if first[2] == "::" else first[2]
     is_literal = name[0] == "'" and len(name) > 1 and follows == ","
-    return SETTING if is_literal and "." not in name else CUSTOM
+    if is_literal and "." not in name:
+        return SEED if name.lower() == "'seed'" else SETTING
+    if not is_literal:
+        return CUSTOM
+    return CUSTOM_RESET if first[2:] == [",", "null", ","] else custom(name[1:-1])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from wsgi_persist.sql.effects import (
     CURSOR,
-    CUSTOM,
+    CUSTOM_RESET,
     MARK,
     ONCE,
     QUIET,
     RESETTING,
+    SEED,
     SETTING,
     UNDONE,
     UNKNOWN,
@@ -18,6 +19,7 @@ from wsgi_persist.sql.effects import (
     Kind,
     Leaves,
     Verdict,
+    custom,
 )
 
 
@@ -34,19 +36,24 @@ _TRANSACTIONAL = QUERIES - READING | words(
     return revoke security truncate"""
 )
 _ONCE = words("abort begin checkpoint close commit copy end fetch move start vacuum")
-_STATE = dict.fromkeys(("listen", "unlisten"), Kind.WRITE)
-_STATE |= dict.fromkeys(("call", "deallocate", "discard", "do", "execute", "prepare"), Kind.OTHER)
+_LISTED = dict.fromkeys(("listen", "unlisten"), Kind.WRITE)
+# What EXECUTE does was judged with its PREPARE.
+_LISTED |= dict.fromkeys(("deallocate", "execute", "prepare"), Kind.OTHER)
 VERBS = {
     **dict.fromkeys(READING | {"show"}, QUIET),
     **dict.fromkeys(_TRANSACTIONAL, UNDONE),
     **dict.fromkeys(_ONCE, ONCE),
-    **{verb: Verdict(Leaves.STATE, verb.upper(), kind) for verb, kind in _STATE.items()},
+    **{verb: Verdict(Leaves.LISTED, verb.upper(), kind) for verb, kind in _LISTED.items()},
+    **{verb: Verdict(Leaves.STATE, verb.upper(), Kind.OTHER) for verb in ("call", "discard", "do")},
     "set": SETTING,
     "reset": RESETTING,
     "savepoint": MARK,
     **dict.fromkeys(("release", "rollback"), UNMARK),
     "load": Verdict(Leaves.FOR_GOOD, "LOAD", Kind.OTHER),
 }
+
+# Of the driver's own, too, which has to be told.
+_DEALLOCATE_ALL = Verdict(Leaves.STATE, "DEALLOCATE ALL", Kind.OTHER)
 
 
 def of_verb(tokens: list[str], at: int) -> Verdict:
@@ -55,7 +62,9 @@ def of_verb(tokens: list[str], at: int) -> Verdict:
     if tokens[at - 1] == "(" and verb not in QUERIES:
         return UNKNOWN
     if verb in ("set", "reset"):
-        return _setting(verb, after)
+        return _setting(after, is_reset=verb == "reset" or tokens[-3] == "default")
+    if verb == "deallocate" and "all" in after:
+        return _DEALLOCATE_ALL
     if verb == "declare":
         return CURSOR if ("with", "hold") in pairwise(tokens) else ONCE
     if verb == "rollback" and after[0] == "prepared":
@@ -65,15 +74,19 @@ def of_verb(tokens: list[str], at: int) -> Verdict:
     return VERBS.get(verb, UNKNOWN)
 
 
-def _setting(verb: str, tokens: list[str]) -> Verdict:
+def _setting(tokens: list[str], is_reset: bool) -> Verdict:
     """Of SET and RESET, from the tokens that follow."""
     first, second = tokens[:2]
-    if second == ".":  # whatever comes first is part of the name then
-        return CUSTOM
-    if verb == "set" and first in ("local", "constraints", "transaction"):
-        return UNDONE
-    named = tokens[1:] if first == "session" else tokens
-    return CUSTOM if is_custom(named) else VERBS[verb]
+    if second != ".":  # else whatever comes first is part of the name
+        if first in ("local", "constraints", "transaction"):
+            return UNDONE
+        tokens = tokens[1:] if first == "session" else tokens
+    if is_custom(tokens):
+        name = "".join(takewhile(lambda token: token not in ("=", "to"), tokens))
+        return CUSTOM_RESET if is_reset else custom(name.replace('"', ""))
+    if tokens[0].strip('"') == "seed":
+        return SEED
+    return RESETTING if is_reset else SETTING
 
 
 def is_custom(tokens: list[str]) -> bool:
