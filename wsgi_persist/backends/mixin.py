@@ -109,6 +109,8 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
             level = self.settings_dict["OPTIONS"].get("isolation_level")
             self.isolation_level = IsolationLevel(level or IsolationLevel.READ_COMMITTED)
             connection_created.send(sender=self.__class__, connection=self)
+            if pin.session is not None:
+                pin.session.accept()
 
     def _make_way_for_pin(self) -> None:
         """Close an idle connection of this wrapper's own, left from before the request."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import operator
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
@@ -109,8 +109,11 @@ class OpeningMixin(Base):
     def _attempt(self, scope: Scope, pin: PinnedConnection) -> None:
         self._pin = pin
         try:
-            super().connect()
+            with self._listening() as said:
+                super().connect()
             pin.hold(self.connection, self._made_for(), scope.now)
+            assert pin.session is not None
+            pin.session.connected_with(said)
             scope.lease(pin, self)  # type: ignore[arg-type]  # the mixin has detach()
         except BaseException:
             self._pin = None
@@ -120,3 +123,20 @@ class OpeningMixin(Base):
             elif connection is not None:
                 quietly_close(connection, pin.name)
             raise
+
+    @contextmanager
+    def _listening(self) -> Iterator[list[Any]]:
+        """The statements that receivers of connection_created send."""
+        said: list[Any] = []
+
+        def note(execute: Any, sql: Any, *args: Any) -> Any:
+            said.append(sql)
+            return execute(sql, *args)
+
+        # Not by execute_wrapper(), which ends by taking the last one: a receiver may have added its own.
+        self.execute_wrappers.insert(0, note)
+        try:
+            yield said
+        finally:
+            if note in self.execute_wrappers:
+                self.execute_wrappers.remove(note)
