@@ -106,7 +106,7 @@ def test_what_a_new_connection_asks_is_marked(pin: Pin, visit: Any, server: Serv
     visit(lambda: backend(pin))
     ours = [sql for sql in server.statements() if sql != "SELECT pg_backend_pid()"]
     assert len(ours) == 2
-    assert all(sql.startswith("/* wsgi_persist: ") for sql in ours)
+    assert all(sql.startswith("/* wsgi_persist */ ") for sql in ours)
 
 
 def test_cursor_is_in_autocommit(pin: Pin, visit: Any, notes: Any) -> None:

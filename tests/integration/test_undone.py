@@ -138,8 +138,8 @@ def run(client: TestApp, statements: list[str]) -> int:
 
 
 def sent_after(server: Server) -> list[str]:
-    """What is sent when the request's own statements are over."""
-    sent = server.statements()
+    """What is sent when the request's own statements are over, without its mark."""
+    sent = [sql.removeprefix(f"{pg_catalog.OURS} ") for sql in server.statements()]
     return sent[sent.index("SELECT pg_backend_pid()") + 1 :]
 
 
