@@ -281,11 +281,11 @@ class TestFileWrapper:
         assert type(response) is FileWrapper
         assert given["wsgi.file_wrapper"] is FileWrapper, "servers test the response against it"
         assert response.filelike.fileno() == file.fileno()
-        assert scope.current() is not None
+        assert scope.current() is None, "nothing of the application follows"
         assert b"".join(response) == b"contents"
+        assert not file.closed
         response.close()
         assert file.closed
-        assert scope.current() is None
 
     def test_close_of_the_file_that_raises_ends_the_request(self) -> None:
         class File(io.BytesIO):

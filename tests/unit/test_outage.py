@@ -17,6 +17,7 @@ from tests.unit.fakes import Clock
 from wsgi_persist.drivers import speaks_of_loss
 from wsgi_persist.policy import Policy
 from wsgi_persist.recovery.outage import LONGEST_PAUSE, LONGEST_WINDOW, SHORTEST_WINDOW, Outage
+from wsgi_persist.worker.entrance import WorkerScope
 from wsgi_persist.worker.scope import Scope
 
 DOWN = psycopg2.OperationalError("connection refused\nIs the server running?")
@@ -189,7 +190,7 @@ def test_all_of_a_request_waits_once(clock: Clock, database: Database) -> None:
 
 
 def test_worker_that_ends_does_not_wait(clock: Clock, database: Database) -> None:
-    scope = Scope("process", clock)
+    scope = WorkerScope("process", clock)
     boundary = scope.enter({})
     scope.stop()
     with pytest.raises(psycopg2.OperationalError):

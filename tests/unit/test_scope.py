@@ -13,10 +13,16 @@ from tests.unit.fakes import Clock, FakeConnection
 from wsgi_persist import Policy
 from wsgi_persist.drivers import ACTIVE, IN_TRANSACTION, UNKNOWN
 from wsgi_persist.pins.pin import MOVES, PinnedConnection, State
-from wsgi_persist.worker import registry
-from wsgi_persist.worker.scope import Scope, current
+from wsgi_persist.worker import entrance, registry
+from wsgi_persist.worker.entrance import MOST_BESIDE, WorkerScope
+from wsgi_persist.worker.scope import current
 
 REQUEST = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "/app", "PATH_INFO": "/page\r\nfaked line"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entrance, "_said", set())
 
 
 @pytest.fixture
@@ -25,8 +31,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def scope(clock: Clock) -> Iterator[Scope]:
-    scope = Scope("process", clock)
+def scope(clock: Clock) -> Iterator[WorkerScope]:
+    scope = WorkerScope("process", clock)
     yield scope
     if scope.owner is not None:
         scope.leave()
@@ -34,7 +40,7 @@ def scope(clock: Clock) -> Iterator[Scope]:
 
 
 @pytest.fixture
-def use(scope: Scope) -> Callable[..., PinnedConnection]:
+def use(scope: WorkerScope) -> Callable[..., PinnedConnection]:
     """Lease the pin inside a request, opening a connection if there is none."""
 
     def use(connection: FakeConnection | None = None, **policy: Any) -> PinnedConnection:
@@ -47,7 +53,7 @@ def use(scope: Scope) -> Callable[..., PinnedConnection]:
     return use
 
 
-def visit(scope: Scope, work: Callable[[], Any] = lambda: None) -> Any:
+def visit(scope: WorkerScope, work: Callable[[], Any] = lambda: None) -> Any:
     boundary = scope.enter(REQUEST)
     try:
         return work()
@@ -55,7 +61,7 @@ def visit(scope: Scope, work: Callable[[], Any] = lambda: None) -> Any:
         boundary.leave()
 
 
-def test_connection_is_kept_between_requests(scope: Scope, use: Any) -> None:
+def test_connection_is_kept_between_requests(scope: WorkerScope, use: Any) -> None:
     pin = visit(scope, use)
     first = pin.connection
     assert pin.state is State.OPEN
@@ -64,7 +70,7 @@ def test_connection_is_kept_between_requests(scope: Scope, use: Any) -> None:
     assert (pin.opened, pin.leases, first.said) == (1, 4, [])
 
 
-def test_boundary_reads_the_clock_once_and_polls_once(scope: Scope, use: Any, clock: Clock) -> None:
+def test_boundary_reads_the_clock_once_and_polls_once(scope: WorkerScope, use: Any, clock: Clock) -> None:
     visit(scope, use)
     polls: list[int] = []
     poll = scope._watch.poll
@@ -74,7 +80,7 @@ def test_boundary_reads_the_clock_once_and_polls_once(scope: Scope, use: Any, cl
     assert (clock.readings - before, polls) == (1, [0])
 
 
-def test_request_is_current_on_its_own_thread_only(scope: Scope) -> None:
+def test_request_is_current_on_its_own_thread_only(scope: WorkerScope) -> None:
     assert current() is None
     boundary = scope.enter(REQUEST)
     assert current() is scope
@@ -87,36 +93,122 @@ def test_request_is_current_on_its_own_thread_only(scope: Scope) -> None:
     assert current() is None
 
 
-def test_taken_boundary_is_never_waited_for(scope: Scope, caplog: pytest.LogCaptureFixture) -> None:
+def test_request_within_a_request_is_never_waited_for(
+    scope: WorkerScope, caplog: pytest.LogCaptureFixture
+) -> None:
     outer = scope.enter(REQUEST)
-    inner = scope.enter({"REQUEST_METHOD": "GET", "PATH_INFO": "/inner"})
-    assert inner.scope is not scope
-    assert current() is inner.scope
-    assert (
-        "GET '/inner' gets connections of its own: GET '/app/page\\r\\nfaked line' is still inside"
-        in caplog.text
-    )
-    inner.leave()
+    for _ in range(2):
+        inner = scope.enter({"REQUEST_METHOD": "GET", "PATH_INFO": "/inner"})
+        assert inner.scope is not scope
+        assert current() is scope, "it is current while its code runs"
+        assert inner.run(current) is inner.scope
+        inner.leave()
     assert current() is scope
     outer.leave()
     outer.leave()
     assert current() is None
+    told = "GET '/app/page\\r\\nfaked line' makes requests to itself: they get connections of their own"
+    assert [record.message for record in caplog.records] == [told], "once for each cause"
 
 
-def test_outer_request_lasts_while_one_inside_it_may_use_its_leases(scope: Scope, use: Any) -> None:
-    """A response that is collected late must not end a lease under the next request."""
+def test_end_of_a_request_is_its_end_although_one_within_it_was_not_closed(
+    scope: WorkerScope, use: Any
+) -> None:
     outer = scope.enter(REQUEST)
     pin = use()
     inner = scope.enter({**REQUEST})
     outer.leave()
-    assert pin.state is State.LEASED
-    inner.leave()
     assert pin.state is State.OPEN
     assert current() is None
+    inner.leave()
     assert visit(scope, use) is pin
 
 
-def test_wrapped_twice_is_one_request(scope: Scope, caplog: pytest.LogCaptureFixture) -> None:
+def waiting(boundary: Any, **attributes: Any) -> Any:
+    """Its application has returned."""
+    vars(boundary).update(attributes, runs_on=0)
+    return boundary
+
+
+def test_lease_of_a_spent_response_ends_when_its_thread_goes_on(scope: WorkerScope, use: Any) -> None:
+    late = waiting(scope.enter(REQUEST), is_spent=True)
+    pin = use()
+    pin.connection.status = IN_TRANSACTION
+    next_one = scope.enter({**REQUEST})
+    assert next_one.scope is current() is scope
+    assert (pin.state, pin.connection.said) == (State.OPEN, ["rollback"])
+    assert use() is pin
+    assert late.run(current) is late.scope is not scope, "what it still runs is kept apart"
+    late.leave()
+    assert (current(), pin.state) == (scope, State.LEASED)
+    next_one.leave()
+    assert pin.state is State.OPEN
+
+
+def test_response_that_may_go_on_takes_its_connection_along(
+    scope: WorkerScope, use: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    late = waiting(scope.enter(REQUEST))
+    pin = use()
+    assert visit(scope, use) is not pin
+    assert late.run(use_in_current) is pin.connection
+    assert (pin.state, pin.connection.closed) == (State.LEASED, 0)
+    assert "keeps its connections until its response is closed" in caplog.text
+    connection = pin.connection
+    late.leave()
+    assert connection.closed == 1
+
+
+def use_in_current() -> Any:
+    inside = current()
+    assert inside is not None
+    return inside.pins["key"].connection
+
+
+def test_connections_that_unclosed_responses_keep_are_bounded(
+    scope: WorkerScope, use: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept, responses = [], []
+    for _ in range(MOST_BESIDE + 3):
+        responses.append(waiting(scope.enter({**REQUEST})))
+        kept.append(use().connection)
+    assert [connection.closed for connection in kept] == [1, 1] + [0] * (MOST_BESIDE + 1)
+    assert caplog.text.count("loses its connections: 8 later responses keep some") == 2
+    for response in responses:
+        response.leave()
+    assert {connection.closed for connection in kept[:-1]} == {1}
+
+
+@pytest.mark.parametrize("spent", [True, False])
+def test_response_closed_by_another_thread_leaves_the_next_request_alone(
+    spent: bool, scope: WorkerScope, use: Any
+) -> None:
+    """It looked whose turn it is just before the thread went on to its next request."""
+    late = waiting(scope.enter(REQUEST), is_spent=spent)
+    use()
+    close = threading.Thread(target=late.leave)
+    with scope.claims:
+        close.start()
+        next_one = scope.enter({**REQUEST})
+        pin = use()
+    close.join()
+    assert (current(), pin.state) == (scope, State.LEASED)
+    next_one.leave()
+
+
+def test_request_that_comes_in_while_another_thread_ends_the_last(scope: WorkerScope, use: Any) -> None:
+    late = waiting(scope.enter(REQUEST))
+    pin = use()
+    late.scope = None  # claimed, and its leases are still to be ended
+    beside = scope.enter({**REQUEST})
+    assert beside.scope not in (None, scope)
+    assert pin.state is State.LEASED
+    beside.leave()
+    scope.leave()
+    assert visit(scope, use) is pin
+
+
+def test_wrapped_twice_is_one_request(scope: WorkerScope, caplog: pytest.LogCaptureFixture) -> None:
     environ = {**REQUEST}
     outer = scope.enter(environ)
     inner = scope.enter(environ)
@@ -127,27 +219,27 @@ def test_wrapped_twice_is_one_request(scope: Scope, caplog: pytest.LogCaptureFix
     assert not caplog.records
 
 
-def test_request_beside_another_has_pins_that_end_with_it(scope: Scope) -> None:
+def test_request_beside_another_has_pins_that_end_with_it(scope: WorkerScope) -> None:
     outer = scope.enter(REQUEST)
     inner = scope.enter({**REQUEST})
     assert inner.scope is not None
     pin = inner.scope.pin("key", "name", Policy(reset="never", replay="off"))
     connection = FakeConnection()
     pin.hold(connection, None, 0.0)
-    inner.scope.lease(pin, None)
+    assert inner.run(inner.scope.lease, pin, None) is connection
     inner.leave()
     assert connection.closed == 1
     assert current() is scope
     outer.leave()
 
 
-def test_boundary_that_nobody_left(scope: Scope, caplog: pytest.LogCaptureFixture) -> None:
+def test_boundary_that_nobody_left(scope: WorkerScope, caplog: pytest.LogCaptureFixture) -> None:
     scope.enter(REQUEST)
     assert scope.owner is None
     assert "thrown away without close()" in caplog.text
 
 
-def test_response_closed_by_another_thread_frees_the_boundary(scope: Scope, use: Any) -> None:
+def test_response_closed_by_another_thread_frees_the_boundary(scope: WorkerScope, use: Any) -> None:
     boundary = scope.enter(REQUEST)
     pin = use()
     thread = threading.Thread(target=boundary.leave)
@@ -159,7 +251,7 @@ def test_response_closed_by_another_thread_frees_the_boundary(scope: Scope, use:
 
 
 def test_open_transaction_is_rolled_back_and_named(
-    scope: Scope, use: Any, caplog: pytest.LogCaptureFixture
+    scope: WorkerScope, use: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     boundary = scope.enter(REQUEST)
     pin = use()
@@ -172,7 +264,7 @@ def test_open_transaction_is_rolled_back_and_named(
 
 
 @pytest.mark.parametrize("fault", ["interrupted", "lost", "rollback fails"])
-def test_session_that_cannot_be_cleaned_is_dropped(fault: str, scope: Scope, use: Any) -> None:
+def test_session_that_cannot_be_cleaned_is_dropped(fault: str, scope: WorkerScope, use: Any) -> None:
     boundary = scope.enter(REQUEST)
     pin = use()
     connection = pin.connection
@@ -189,7 +281,7 @@ def test_session_that_cannot_be_cleaned_is_dropped(fault: str, scope: Scope, use
 
 
 def test_holder_that_fails_to_let_go_loses_the_connection(
-    scope: Scope, use: Any, caplog: pytest.LogCaptureFixture
+    scope: WorkerScope, use: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Holder:
         def detach(self) -> None:
@@ -203,7 +295,7 @@ def test_holder_that_fails_to_let_go_loses_the_connection(
     assert "a subclass's close() fails" in caplog.text
 
 
-def test_timeout_injected_while_leaving_frees_the_boundary(scope: Scope, use: Any) -> None:
+def test_timeout_injected_while_leaving_frees_the_boundary(scope: WorkerScope, use: Any) -> None:
     class Holder:
         def detach(self) -> None:
             raise KeyboardInterrupt
@@ -217,7 +309,7 @@ def test_timeout_injected_while_leaving_frees_the_boundary(scope: Scope, use: An
     assert visit(scope, use).state is State.OPEN
 
 
-def test_interrupted_holder_lets_go(scope: Scope, use: Any) -> None:
+def test_interrupted_holder_lets_go(scope: WorkerScope, use: Any) -> None:
     """The timeout came before the holder could, and its wrapper must not keep a dropped pin."""
     detached: list[str] = []
 
@@ -237,7 +329,9 @@ def test_interrupted_holder_lets_go(scope: Scope, use: Any) -> None:
     assert pin.state is State.EMPTY
 
 
-def test_forgotten_pin_spares_the_file_that_has_its_number(scope: Scope, use: Any, monkeypatch: Any) -> None:
+def test_forgotten_pin_spares_the_file_that_has_its_number(
+    scope: WorkerScope, use: Any, monkeypatch: Any
+) -> None:
     pin = visit(scope, use)
     monkeypatch.setattr("wsgi_persist.pins.pin.neutralise", lambda fd: pytest.fail("another's file"))
     monkeypatch.setattr(pin.connection, "fileno", lambda: -1)
@@ -245,7 +339,7 @@ def test_forgotten_pin_spares_the_file_that_has_its_number(scope: Scope, use: An
     assert pin.state is State.FORGOTTEN
 
 
-def test_error_in_the_check_frees_the_boundary(scope: Scope, use: Any, monkeypatch: Any) -> None:
+def test_error_in_the_check_frees_the_boundary(scope: WorkerScope, use: Any, monkeypatch: Any) -> None:
     pin = visit(scope, use)
     pin.connection.server_sends()
     monkeypatch.setattr(PinnedConnection, "examine", lambda self: {}["missing"])
@@ -256,7 +350,7 @@ def test_error_in_the_check_frees_the_boundary(scope: Scope, use: Any, monkeypat
     assert visit(scope, use) is pin
 
 
-def test_readable_socket_is_examined_not_trusted(scope: Scope, use: Any) -> None:
+def test_readable_socket_is_examined_not_trusted(scope: WorkerScope, use: Any) -> None:
     pin = visit(scope, use)
     first = pin.connection
     first.server_sends("WARNING:  mind the gap")
@@ -269,7 +363,7 @@ def test_readable_socket_is_examined_not_trusted(scope: Scope, use: Any) -> None
 
 
 @pytest.mark.parametrize("fails", ["poll", "SELECT 1"])
-def test_check_that_fails_drops(fails: str, scope: Scope, use: Any) -> None:
+def test_check_that_fails_drops(fails: str, scope: WorkerScope, use: Any) -> None:
     pin = visit(scope, use)
     pin.connection.fails = {fails}
     pin.connection.server_sends("NOTICE:  hm")
@@ -277,7 +371,7 @@ def test_check_that_fails_drops(fails: str, scope: Scope, use: Any) -> None:
     assert pin.state is State.EMPTY
 
 
-def test_descriptor_that_nobody_keeps_is_unregistered(scope: Scope, use: Any) -> None:
+def test_descriptor_that_nobody_keeps_is_unregistered(scope: WorkerScope, use: Any) -> None:
     pin = visit(scope, use)
     scope._watch._pins.clear()
     pin.connection.server_sends()
@@ -285,7 +379,9 @@ def test_descriptor_that_nobody_keeps_is_unregistered(scope: Scope, use: Any) ->
     visit(scope)
 
 
-def test_idle_connection_is_pinged_by_a_request_that_uses_it(scope: Scope, use: Any, clock: Clock) -> None:
+def test_idle_connection_is_pinged_by_a_request_that_uses_it(
+    scope: WorkerScope, use: Any, clock: Clock
+) -> None:
     pin = visit(scope, use)
     clock.now += 30
     visit(scope)
@@ -295,7 +391,7 @@ def test_idle_connection_is_pinged_by_a_request_that_uses_it(scope: Scope, use: 
     assert pin.connection.said == ["SELECT 1"]
 
 
-def test_idle_connection_is_pinged_every_time(scope: Scope, use: Any, clock: Clock) -> None:
+def test_idle_connection_is_pinged_every_time(scope: WorkerScope, use: Any, clock: Clock) -> None:
     pin = visit(scope, lambda: use(max_age=None))
     for _ in range(3):
         clock.now += 31
@@ -303,7 +399,7 @@ def test_idle_connection_is_pinged_every_time(scope: Scope, use: Any, clock: Clo
     assert pin.connection.said == ["SELECT 1"] * 3
 
 
-def test_ping_that_fails_is_a_reconnect(scope: Scope, use: Any, clock: Clock) -> None:
+def test_ping_that_fails_is_a_reconnect(scope: WorkerScope, use: Any, clock: Clock) -> None:
     pin = visit(scope, use)
     pin.connection.fails = {"SELECT 1"}
     clock.now += 31
@@ -311,7 +407,7 @@ def test_ping_that_fails_is_a_reconnect(scope: Scope, use: Any, clock: Clock) ->
     assert (pin.state, pin.opened) == (State.OPEN, 2)
 
 
-def test_age_is_jittered_and_kept(scope: Scope, use: Any, clock: Clock) -> None:
+def test_age_is_jittered_and_kept(scope: WorkerScope, use: Any, clock: Clock) -> None:
     pin = visit(scope, lambda: use(max_age=100.0, idle_check=1000.0))
     assert 90 <= pin.expires_at - clock.now <= 100
     clock.now += 89
@@ -321,14 +417,14 @@ def test_age_is_jittered_and_kept(scope: Scope, use: Any, clock: Clock) -> None:
     assert pin.state is State.EMPTY
 
 
-def test_no_age_limit(scope: Scope, use: Any, clock: Clock) -> None:
+def test_no_age_limit(scope: WorkerScope, use: Any, clock: Clock) -> None:
     pin = visit(scope, lambda: use(max_age=None, idle_check=10.0))
     clock.now += 1e9
     visit(scope, use)
     assert pin.opened == 1
 
 
-def test_stop_closes_what_is_idle_and_refuses_no_request(scope: Scope, use: Any) -> None:
+def test_stop_closes_what_is_idle_and_refuses_no_request(scope: WorkerScope, use: Any) -> None:
     pin = visit(scope, use)
     connection = pin.connection
     assert scope.stop() == 1
@@ -339,7 +435,7 @@ def test_stop_closes_what_is_idle_and_refuses_no_request(scope: Scope, use: Any)
     late.leave()
 
 
-def test_stop_leaves_the_request_in_flight_to_its_own_boundary(scope: Scope, use: Any) -> None:
+def test_stop_leaves_the_request_in_flight_to_its_own_boundary(scope: WorkerScope, use: Any) -> None:
     boundary = scope.enter(REQUEST)
     pin = use()
     connection = pin.connection
@@ -349,8 +445,17 @@ def test_stop_leaves_the_request_in_flight_to_its_own_boundary(scope: Scope, use
     assert (pin.state, connection.closed) == (State.STOPPED, 1)
 
 
+def test_stop_reaches_what_a_response_gave_back_that_is_not_closed(scope: WorkerScope, use: Any) -> None:
+    late = waiting(scope.enter(REQUEST), is_spent=True)
+    connection = use().connection
+    scope.stop()
+    scope.enter({**REQUEST}).leave()
+    assert connection.closed == 1
+    late.leave()
+
+
 def test_close_that_fails_is_logged_not_raised(
-    scope: Scope, use: Any, caplog: pytest.LogCaptureFixture
+    scope: WorkerScope, use: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     pin = visit(scope, use)
@@ -359,7 +464,7 @@ def test_close_that_fails_is_logged_not_raised(
     assert "closing failed: close fails" in caplog.text
 
 
-def test_close_idle_spares_other_connections_and_other_threads(scope: Scope, use: Any) -> None:
+def test_close_idle_spares_other_connections_and_other_threads(scope: WorkerScope, use: Any) -> None:
     pin = visit(scope, use)
     scope.close_idle("key", pin.serial + 1, "another")
     scope.close_idle("other key", pin.serial, "another")
@@ -374,7 +479,7 @@ def test_close_idle_spares_other_connections_and_other_threads(scope: Scope, use
     assert pin.state is State.EMPTY
 
 
-def test_illegal_moves_raise(scope: Scope, use: Any) -> None:
+def test_illegal_moves_raise(scope: WorkerScope, use: Any) -> None:
     pin = visit(scope, use)
     pin.stop()
     with pytest.raises(RuntimeError, match=r"cannot go from State.STOPPED to State.LEASED"):
@@ -382,7 +487,7 @@ def test_illegal_moves_raise(scope: Scope, use: Any) -> None:
     assert set(MOVES) == set(State)
 
 
-def test_unknown_driver_is_refused(scope: Scope) -> None:
+def test_unknown_driver_is_refused(scope: WorkerScope) -> None:
     pin = scope.pin("key", "name", Policy())
     with pytest.raises(TypeError, match="not a connection of a known driver"):
         pin.hold(object(), None, 0.0)
@@ -410,5 +515,5 @@ def test_thread_that_ends_closes_its_pins() -> None:
     assert kept[0].closed == 1
 
 
-def test_repr_tells_the_state(scope: Scope, use: Any) -> None:
+def test_repr_tells_the_state(scope: WorkerScope, use: Any) -> None:
     assert repr(visit(scope, use)) == "<pin 'name': idle, backend 4711, 1 leases>"

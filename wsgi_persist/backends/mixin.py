@@ -7,23 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import connections
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
-from django.utils.connection import ConnectionDoesNotExist
 
 from wsgi_persist.backends.opening import Claim, OpeningMixin
 from wsgi_persist.backends.options import policy_of
 from wsgi_persist.backends.reconnect import ReconnectMixin
+from wsgi_persist.backends.sharing import SharingMixin
 from wsgi_persist.backends.transaction import come_to_rest
-from wsgi_persist.drivers import IDLE, driver_of
 from wsgi_persist.pins import CLOSED, LOST, PinnedConnection, State
 from wsgi_persist.worker import Scope, close_idle, current
 
 logger = logging.getLogger("wsgi_persist.backends")
 
 
-class PersistMixin(OpeningMixin, ReconnectMixin):
+class PersistMixin(SharingMixin, OpeningMixin, ReconnectMixin):
     """A wrapper that leases its alias's pin while its thread serves a request, and is stock otherwise."""
 
     _spares_pin = False  # while close() is not the application's
@@ -88,14 +86,6 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
             pin.drop("the settings of its alias changed")
         return pin
 
-    def is_the_alias(self) -> bool:
-        """A copy of the wrapper, or one that stands in for it in a test, never meets the pin."""
-        try:
-            # Where the thread has none yet, one is made: this is a copy then.
-            return connections[self.alias] is self
-        except ConnectionDoesNotExist:
-            return False
-
     def _adopt(self, pin: PinnedConnection, connection: Any) -> None:
         """What ``connect()`` leaves behind, without its work: no statement, no parameters."""
         come_to_rest(self)
@@ -120,7 +110,7 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
         pin = scope.pins.get(self.alias)
         if pin is not None and pin.state is State.LEASED:
             return  # by a wrapper that had this alias before
-        busy = self.in_atomic_block or self.allow_thread_sharing or not self._is_at_rest()
+        busy = self.is_busy()
         if not self._said_that_it_stays:
             self._said_that_it_stays = busy
             what = "stays: it is in a transaction or shared" if busy else "was closed"
@@ -128,12 +118,6 @@ class PersistMixin(OpeningMixin, ReconnectMixin):
         if not busy:
             with self._sparing_pin():
                 self.close()
-
-    def _is_at_rest(self) -> bool:
-        driver = driver_of(self.connection)
-        if driver.is_closed(self.connection):
-            return self.autocommit  # else it was lost in a transaction that is not over yet
-        return driver.status(self.connection) == IDLE
 
     # ##### Letting go #####
 

@@ -117,6 +117,11 @@ class PinnedConnection:
             self._move(State.OPEN)
         return session.complaint
 
+    def move_to(self, watch: Watch) -> None:
+        """Another scope keeps the leased connection from now on."""
+        self._watch.remove(self.fd)
+        self._watch = watch
+
     def abandon(self, holder: Holder | None, reason: str) -> None:
         """End a lease that something interrupted, wherever that was: nothing is trusted any more."""
         self.holder = holder

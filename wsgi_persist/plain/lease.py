@@ -8,24 +8,37 @@ from time import monotonic
 from typing import Any
 
 from wsgi_persist.drivers import IDLE, IN_ERROR, driver_of, quietly_close
-from wsgi_persist.errors import TransactionError
+from wsgi_persist.errors import NotInRequestError, TransactionError
 from wsgi_persist.pins import LOST, PinnedConnection, Standing, State
 from wsgi_persist.recovery import MOST, Outage, Sent, recovers, survives_commit, was_replaced
-from wsgi_persist.worker import Scope
+from wsgi_persist.worker import Scope, current
 
 logger = logging.getLogger("wsgi_persist.lease")
+
+
+def scope_of_request(name: str) -> Scope:
+    """:raises NotInRequestError: the calling thread is not serving a request."""
+    scope = current()
+    if scope is None:
+        raise NotInRequestError(
+            f"<Pin {name!r}> can only be used by the thread that serves a request, inside "
+            f"PersistMiddleware: open a connection of your own elsewhere"
+        )
+    return scope
 
 
 class Lease:
     """:ivar pin: whose connection this is."""
 
-    def __init__(
-        self, scope: Scope, pin: PinnedConnection, connect: Callable[[], Any], outage: Outage
-    ) -> None:
+    def __init__(self, pin: PinnedConnection, connect: Callable[[], Any], outage: Outage) -> None:
         self.pin = pin
-        self._scope = scope
         self._connect = connect
         self._outage = outage
+
+    @property
+    def _scope(self) -> Scope:
+        """Asked each time: a response that is closed late goes on in another than it began in."""
+        return scope_of_request(self.pin.name)
 
     @property
     def connection(self) -> Any:

@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from wsgi_persist.errors import NotInRequestError
-from wsgi_persist.plain.lease import Cursor, Lease
+from wsgi_persist.plain.lease import Cursor, Lease, scope_of_request
 from wsgi_persist.policy import Policy
 from wsgi_persist.recovery import Outage
 from wsgi_persist.redaction import redacted
-from wsgi_persist.worker import current
 
 
 class Pin:
@@ -81,10 +79,5 @@ class Pin:
             lease.end()
 
     def _lease(self) -> Lease:
-        scope = current()
-        if scope is None:
-            raise NotInRequestError(
-                f"{self!r} can only be used by the thread that serves a request, inside "
-                f"PersistMiddleware: open a connection of your own elsewhere"
-            )
-        return Lease(scope, scope.pin(self, self.name, self.policy), self._connect, self._outage)
+        pin = scope_of_request(self.name).pin(self, self.name, self.policy)
+        return Lease(pin, self._connect, self._outage)

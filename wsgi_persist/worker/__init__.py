@@ -1,6 +1,7 @@
 """A process or thread and its requests: which pins it keeps, who is inside, how it starts, forks and ends."""
 
 from wsgi_persist.worker.boundary import Boundary, name_of
+from wsgi_persist.worker.entrance import WorkerScope
 from wsgi_persist.worker.lifecycle import start, threads_refused
 from wsgi_persist.worker.registry import close_idle, process_scope, thread_scope
 from wsgi_persist.worker.scope import Scope, current
@@ -12,6 +13,7 @@ __all__ = [
     "Boundary",
     "Scope",
     "Trouble",
+    "WorkerScope",
     "close_idle",
     "current",
     "is_ours",

@@ -10,25 +10,26 @@ from collections.abc import Hashable
 
 from wsgi_persist.drivers import driver_of, forget_deadlines
 from wsgi_persist.pins import PinnedConnection
-from wsgi_persist.worker.scope import Scope, all_scopes, forget_scopes, stop_pins
+from wsgi_persist.worker.entrance import WorkerScope
+from wsgi_persist.worker.scope import all_scopes, forget_scopes, stop_pins
 from wsgi_persist.worker.servers import refuse_greenlets
 
 logger = logging.getLogger("wsgi_persist.registry")
 
 
 class _Local(threading.local):
-    scope: Scope | None = None
+    scope: WorkerScope | None = None
 
 
 _local = _Local()
-_process = Scope("process")
+_process = WorkerScope("process")
 
 
-def process_scope() -> Scope:
+def process_scope() -> WorkerScope:
     return _process
 
 
-def thread_scope() -> Scope:
+def thread_scope() -> WorkerScope:
     """The scope of the calling thread; its pins are closed when the thread ends.
 
     :raises ScopeError: a coroutine library took the threads over after the application was loaded.
@@ -36,7 +37,7 @@ def thread_scope() -> Scope:
     scope = _local.scope
     if scope is None:
         refuse_greenlets()
-        scope = _local.scope = Scope("thread")
+        scope = _local.scope = WorkerScope("thread")
         weakref.finalize(scope, _end_thread, scope.pins, os.getpid()).atexit = False
     return scope
 
@@ -82,7 +83,7 @@ def forget_all() -> None:
     forget_scopes()
     forget_deadlines()
     _local.scope = None
-    _process = Scope("process")
+    _process = WorkerScope("process")
 
 
 def _end_thread(pins: dict[Hashable, PinnedConnection], pid: int) -> None:

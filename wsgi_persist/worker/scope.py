@@ -1,63 +1,57 @@
-"""The pins of one process or thread, and its boundary: a request comes in, its response is closed."""
+"""The pins of one process, thread or request, and who is inside."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable, Mapping
 from threading import get_ident
-from typing import Any
+from typing import Any, TypeVar
 
-from wsgi_persist.pins import NEVER, PinnedConnection, State, Watch
+from wsgi_persist.pins import PinnedConnection, State, Watch
 from wsgi_persist.policy import Policy
 from wsgi_persist.worker.boundary import Boundary, name_of
 from wsgi_persist.worker.bounds import keep_within_bounds
 from wsgi_persist.worker.leases import Leases
 
-logger = logging.getLogger("wsgi_persist.scope")
+T = TypeVar("T")
 
-_NO_REQUEST: Mapping[str, Any] = {}
+NO_REQUEST: Mapping[str, Any] = {}
 
 
 class _Thread(threading.local):
-    inside: Scope | None = None  # whose boundary this thread holds
+    inside: Scope | None = None  # of the request whose code runs on this thread, or ran there last
 
 
-_here = _Thread()
+here = _Thread()
 # A thread's scope is reachable from its thread alone, so that it ends with it; this is for stopping.
 _all: weakref.WeakSet[Scope] = weakref.WeakSet()
 _all_lock = threading.Lock()
 
 
 class Scope(Leases):
-    """The pins that one process or one thread keeps.
-
-    One request at a time is inside; while it is, its thread alone may touch the pins. Nobody ever
-    waits: who finds the boundary taken gets a scope of its own, which ends with the request.
+    """Pins, and the one request at a time that may use them, by its thread alone.
 
     :ivar kind: process, thread or request.
     :ivar owner: the thread that is inside.
-    :ivar leaving: whether the present response is being closed.
+    :ivar present: gives the boundary of the request inside. Weakly, as a response that nobody closes
+        ends its request when it is collected.
+    :ivar claims: held while it is decided who ends a request.
     """
 
-    def __init__(
-        self, kind: str, clock: Callable[[], float] = time.monotonic, host: Scope | None = None
-    ) -> None:
+    def __init__(self, kind: str, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self.kind = kind
         self.owner: int | None = None
-        self.leaving = False
+        self.present: Callable[[], Boundary | None] = lambda: None
+        # Reentrant: the garbage collector may end another request meanwhile.
+        self.claims = threading.RLock()
         self.pins: dict[Hashable, PinnedConnection] = {}
         self._clock = clock
-        self._request = _NO_REQUEST
+        self._request = NO_REQUEST
         self._watch = Watch()
         self._boundary = threading.Lock()
-        self._is_passing = kind == "request"
-        self._host = host
-        self._guests = 0
-        self._leaves_later = False
         with _all_lock:
             _all.add(self)
 
@@ -65,39 +59,25 @@ class Scope(Leases):
         """The present request, for the log."""
         return name_of(self._request)
 
-    def enter(self, environ: Mapping[str, Any], boundary: Boundary | None = None) -> Boundary:
-        """A request comes in. Nothing is waited for; all well costs one poll and one clock reading."""
-        boundary = Boundary() if boundary is None else boundary
-        if not self._boundary.acquire(False):
-            return self._beside(environ, boundary)
-        if self._stopping:
-            # A worker that ends may still get requests: what they open ends with them.
-            self._boundary.release()
-            return Scope("request", self._clock).enter(environ, boundary)
-        try:
-            self.owner = get_ident()
-            self._request = environ
-            _here.inside = self
-            events = self._watch.poll(0)
-            now = self.now = self._clock()
-            if events:
-                self._watch.examine(events)
-            if now >= self._watch.look_at:
-                self._inspect(now)
-            boundary.scope = self
-            return boundary
-        except BaseException:
-            self._release()
-            raise
+    @property
+    def leaving(self) -> bool:
+        """Whether the present response is being closed."""
+        boundary = self.present()
+        return boundary is not None and boundary.is_leaving
+
+    def is_serving(self, environ: Mapping[str, Any]) -> bool:
+        return self._request is environ
+
+    def run(self, work: Callable[..., T], *args: Any) -> T:
+        """Code of the request inside, after the application has returned."""
+        return work(*args)
+
+    def end_early(self, boundary: Boundary) -> None:
+        """Nothing of the request follows but ``close()``, which may run beside the next one."""
 
     def leave(self) -> None:
         """The response was closed: every lease ends, and the boundary is free on whatever path."""
-        if self._guests:
-            self._leaves_later = True  # a request on this thread may use what is leased here
-            return
         try:
-            if self._host is not None and self.has_written():
-                self._host.wrote = True
             leak = self._give_back()
             if self._watch.has_grown:
                 self._watch.has_grown = False
@@ -108,8 +88,8 @@ class Scope(Leases):
                     self._drop_interrupted()
             finally:
                 self._release()
-                if self._stopping or self._is_passing:
-                    self._end()
+                if self._stopping:
+                    self.stop()
         if leak is not None:
             raise leak
 
@@ -155,43 +135,11 @@ class Scope(Leases):
         for pin in self.pins.values():
             pin.forget()
 
-    def _beside(self, environ: Mapping[str, Any], boundary: Boundary) -> Boundary:
-        """The boundary is taken: by this very request, if the application is wrapped twice."""
-        host = current()
-        if host is not None and environ is host._request:
-            return boundary
-        logger.warning(
-            "%s gets connections of its own: %s is still inside (a request within a request, or a "
-            "response that was not closed)",
-            name_of(environ),
-            self,
-        )
-        if host is not None:
-            host._guests += 1
-        return Scope("request", self._clock, host).enter(environ, boundary)
-
-    def _guest_leaves(self) -> None:
-        _here.inside = self
-        self._guests -= 1
-        if self._leaves_later and not self._guests:
-            self._leaves_later = False
-            self.leave()
-
-    def _end(self) -> None:
-        self.stop()
-        if self._host is not None:
-            self._host._guest_leaves()
-
     def _release(self) -> None:
         self.owner = None
-        self.leaving = False
         self._close_account()
-        self._request = _NO_REQUEST
+        self._request = NO_REQUEST
         self._boundary.release()
-
-    def _inspect(self, now: float) -> None:
-        looks = [pin.inspect(now) for pin in self.pins.values()]
-        self._watch.look_at = min(looks, default=NEVER)
 
 
 def stop_pins(pins: dict[Hashable, PinnedConnection]) -> int:
@@ -206,7 +154,7 @@ def stop_pins(pins: dict[Hashable, PinnedConnection]) -> int:
 
 def current() -> Scope | None:
     """The scope whose boundary the calling thread holds: None outside a request."""
-    inside = _here.inside
+    inside = here.inside
     return inside if inside is not None and inside.owner == get_ident() else None
 
 
@@ -222,4 +170,4 @@ def forget_scopes() -> None:
     for scope in list(_all):
         scope.forget()
     _all.clear()
-    _here.inside = None
+    here.inside = None

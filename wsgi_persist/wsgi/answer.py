@@ -72,11 +72,13 @@ class Answer(Boundary):
         return self.wrapped
 
     def end_with_file(self) -> Any:
-        """The response, whose file the server closes: that ends the request."""
+        """The response, whose file the server closes, whenever it has sent it, on whatever thread."""
         file, response = self._file, self.wrapped
         assert file is not None
         file.boundary = self
         self._file = self.wrapped = None  # which have this: no circle
+        if file.runs_no_code():
+            self.end_early()
         return response
 
     def replaces(self, error: Exception) -> bool:

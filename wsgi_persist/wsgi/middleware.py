@@ -10,7 +10,7 @@ from wsgi_persist.errors import ScopeError
 from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
 from wsgi_persist.redaction import redacted
-from wsgi_persist.worker import Scope, name_of, process_scope, start, thread_scope, threads_refused
+from wsgi_persist.worker import WorkerScope, name_of, process_scope, start, thread_scope, threads_refused
 from wsgi_persist.wsgi.answer import Answer, may_run_twice
 from wsgi_persist.wsgi.response import Replacement, Response, SizedResponse
 
@@ -45,7 +45,12 @@ class PersistMiddleware:
         answer = Answer(start_response, environ)
         self._scope_of(environ).enter(environ, answer)
         try:
-            response: Iterable[bytes] = self._respond(environ, answer)
+            response: Iterable[bytes]
+            if answer.is_beside:
+                response = answer.run(self._respond, environ, answer)
+            else:
+                response = self._respond(environ, answer)
+                answer.runs_on = 0
             if answer.trouble is None:
                 return response
             if not (may_repeat and answer.may_repeat):
@@ -79,7 +84,7 @@ class PersistMiddleware:
             return result
         return (SizedResponse if hasattr(result, "__len__") else Response)(result, answer)
 
-    def _scope_of(self, environ: WSGIEnvironment) -> Scope:
+    def _scope_of(self, environ: WSGIEnvironment) -> WorkerScope:
         multithread = environ["wsgi.multithread"]
         if self._scope == "thread" or (multithread and self._scope == "auto"):
             return thread_scope()

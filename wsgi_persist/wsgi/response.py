@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import get_ident
 from typing import Any
 
 from wsgi_persist.wsgi.answer import Answer
+
+# Iterators of what is there already.
+_READY: tuple[type, ...] = (type(iter([])), type(iter(())))
 
 
 class Response:
@@ -21,13 +25,21 @@ class Response:
 
     def __iter__(self) -> Iterator[bytes]:
         # Itself and not the application's iterator, which would not keep the request open.
-        self._iterator = iter(self._result)
+        answer = self._answer
+        if answer.is_beside:
+            self._iterator = answer.run(iter, self._result)
+        else:
+            answer.runs_on = get_ident()
+            self._iterator = iter(self._result)
+            answer.runs_on = 0
+        answer.is_spent = type(self._iterator) in _READY
         return self
 
     def __next__(self) -> bytes:
-        if self._answer.begun:
-            return next(self._iterator)
-        return self._first()
+        answer = self._answer
+        if not answer.begun:
+            return self._first()
+        return next(self._iterator) if answer.is_spent else answer.run(next, self._iterator)
 
     def close(self) -> None:
         result, self._result = self._result, None
@@ -36,8 +48,9 @@ class Response:
     def _first(self) -> bytes:
         """Until there is a piece of it, the server has sent nothing: an answer can still be replaced."""
         try:
-            piece = next(self._iterator)
-            if self._answer.trouble is None:
+            answer = self._answer
+            piece = next(self._iterator) if answer.is_spent else answer.run(next, self._iterator)
+            if answer.trouble is None:
                 self._answer.begun = True
                 return piece
         except StopIteration:
