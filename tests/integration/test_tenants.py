@@ -40,6 +40,27 @@ from wsgi_persist.worker.registry import process_scope
 print(process_scope().pins["default"].opened)
 """
 
+LATE = """
+from django.db import connection
+from django.http import StreamingHttpResponse
+from django.urls import path
+from tests.late import Late
+from tests.site import views
+from tests.site.urls import urlpatterns
+from tests.site.wsgi import application
+
+def notes(request):
+    connection.set_schema(request.GET["schema"], include_public=False)
+    return StreamingHttpResponse(views.scalar("SELECT note FROM entry") for _ in range(3))
+
+urlpatterns.append(path("notes/", notes))
+hosts = [Late(application, "/notes/?schema=" + schema) for schema in ("one", "two", "one")]
+for _ in range(3):
+    print(*(host.piece() for host in hosts), Late(application, "/notes/?schema=two").end())
+for host in hosts:
+    host.close()
+"""
+
 
 @pytest.fixture
 def schemas(server: Server) -> None:
@@ -60,3 +81,14 @@ def test_each_request_sees_its_own_tenant(server: Server) -> None:
         SITE_SETTINGS=json.dumps(SETTINGS),
     )
     assert done.stdout.splitlines() == ["one two one public two public", "1"], done.stderr
+
+
+@pytest.mark.usefixtures("schemas")
+def test_stream_keeps_its_tenant_whoever_is_served_meanwhile(server: Server) -> None:
+    done = run_django(
+        server,
+        LATE,
+        SITE_ENGINE="django_tenants.postgresql_backend",
+        SITE_SETTINGS=json.dumps(SETTINGS),
+    )
+    assert done.stdout.splitlines() == ["one two one twotwotwo"] * 3, done.stderr

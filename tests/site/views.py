@@ -198,10 +198,14 @@ def query_for_ever(request: HttpRequest) -> HttpResponse:
     return HttpResponse("nobody stopped it")
 
 
+def padding(request: HttpRequest) -> str:
+    return " " * int(request.GET.get("padding", 0))
+
+
 def stream(request: HttpRequest) -> HttpResponse:
     def chunks() -> Iterator[str]:
-        for _ in range(3):
-            yield f"{backend()} "
+        for _ in range(int(request.GET.get("pieces", 3))):
+            yield f"{backend()} {padding(request)}"
 
     return StreamingHttpResponse(chunks())
 
@@ -213,7 +217,7 @@ def stream_from_cursor(request: HttpRequest) -> HttpResponse:
         with transaction.atomic(), connection.chunked_cursor() as cursor:
             cursor.execute("SELECT n FROM generate_series(1, 100000) n")
             while rows := cursor.fetchmany(100):
-                yield f"{rows[0][0]}\n"
+                yield f"{rows[0][0]}{padding(request)}\n"
 
     return StreamingHttpResponse(chunks())
 
