@@ -10,6 +10,7 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from wsgi_persist.drivers import IDLE, driver_of
 from wsgi_persist.pins import PinnedConnection
+from wsgi_persist.worker import current, find_wrappers_by
 
 if TYPE_CHECKING:
     from django.db.backends.postgresql.base import DatabaseWrapper as Base
@@ -55,9 +56,11 @@ class SharingMixin(Base):
             return self.autocommit  # else it was lost in a transaction that is not over yet
         return driver.status(self.connection) == IDLE
 
+    def is_of_the_request(self) -> bool:
+        """Not of code that ran before it, outside a request, and left a connection."""
+        return self._pin is not None or self.connection is None or self.closed_in_transaction
+
     def step_aside(self) -> None:
-        if not self.is_the_alias():
-            return
         other, self._in_place_of = self._in_place_of, None
         if other is None:
             del connections[self.alias]
@@ -66,9 +69,8 @@ class SharingMixin(Base):
 
     def step_back(self) -> None:
         here = [other for other in connections.all(initialized_only=True) if other.alias == self.alias]
-        if self not in here:
-            self._in_place_of = here[0] if here else None
-            connections[self.alias] = self
+        self._in_place_of = here[0] if here else None
+        connections[self.alias] = self
 
     def mark(self) -> Mark:
         blocks, savepoints = list(self.atomic_blocks), list(self.savepoint_ids)
@@ -101,3 +103,15 @@ class SharingMixin(Base):
 
     def _lease(self) -> tuple[int, int]:
         return (0, 0) if self._pin is None else (self._pin.serial, self._pin.leases)
+
+
+def _wrappers_of_the_request() -> list[SharingMixin]:
+    scope = current()
+    # Not all are listed: DATABASES may be of a class that knows more aliases.
+    leased = [] if scope is None else scope.holders()
+    found = {id(each): each for each in [*connections.all(initialized_only=True), *leased]}.values()
+    ours = [each for each in found if isinstance(each, SharingMixin)]
+    return [each for each in ours if each.is_of_the_request() and each.is_the_alias()]
+
+
+find_wrappers_by(_wrappers_of_the_request)

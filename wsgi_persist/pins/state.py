@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Protocol
+from typing import Protocol
 
 # Why a connection was closed, where several places close it for that.
 LOST = "lost during a request"
@@ -53,18 +53,3 @@ class Holder(Protocol):
 
     def detach(self) -> None:
         """Let go of the connection: the lease is over, or the process was forked."""
-
-    def is_busy(self) -> bool:
-        """Whether a request within this one has to share its transaction."""
-
-    def step_aside(self) -> None:
-        """Another request is about to run on this thread, and must not meet this connection."""
-
-    def step_back(self) -> None:
-        """The request that leased it goes on."""
-
-    def mark(self) -> Any:
-        """Where the transaction stands, before it is shared."""
-
-    def return_to(self, mark: Any, request: object) -> None:
-        """Undo the blocks that *request* entered since then and never left."""

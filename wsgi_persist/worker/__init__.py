@@ -8,6 +8,7 @@ from wsgi_persist.worker.scope import Scope, current
 from wsgi_persist.worker.servers import worker_name
 from wsgi_persist.worker.trouble import Trouble
 from wsgi_persist.worker.warmup import is_ours
+from wsgi_persist.worker.wrappers import find_wrappers_by
 
 __all__ = [
     "Boundary",
@@ -16,6 +17,7 @@ __all__ = [
     "WorkerScope",
     "close_idle",
     "current",
+    "find_wrappers_by",
     "is_ours",
     "name_of",
     "process_scope",

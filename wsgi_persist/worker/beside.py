@@ -7,9 +7,10 @@ from threading import get_ident
 from typing import Any, TypeVar
 
 from wsgi_persist.errors import LeakedStateError
-from wsgi_persist.pins import Holder, State
+from wsgi_persist.pins import State
 from wsgi_persist.worker.boundary import Boundary
 from wsgi_persist.worker.scope import Scope, current, here
+from wsgi_persist.worker.wrappers import Wrapper, put_aside, put_back, wrappers_here
 
 T = TypeVar("T")
 
@@ -31,7 +32,8 @@ class Beside(Scope):
         self.leak: LeakedStateError | None = None
         self._request = environ
         self._host = host
-        self._shared: list[tuple[Holder, Any]] = []
+        self._wrappers: list[Wrapper] = []  # put aside until it goes on
+        self._shared: list[tuple[Wrapper, Any]] = []
 
     def admit(self, boundary: Boundary, present: Callable[[], Boundary | None]) -> None:
         self._boundary.acquire()
@@ -44,21 +46,21 @@ class Beside(Scope):
         before = current()
         if before is self or not self._is_of_this_thread():
             return work(*args)
-        aside = [] if before is None else before.step_aside(self._share(before))
-        self._step_back()
+        shared = self._share(before)
+        aside = put_aside(shared)
+        put_back(self._wrappers)
         here.inside = self
         try:
             return work(*args)
         finally:
-            self.step_aside()
+            self._wrappers = put_aside(shared)
             here.inside = before
-            for holder in aside:
-                holder.step_back()
+            put_back(aside)
 
     def leave(self) -> None:
         try:
-            for holder, mark in self._shared:
-                holder.return_to(mark, self)
+            for wrapper, mark in self._shared:
+                wrapper.return_to(mark, self)
         finally:
             self._stopping = True
             super().leave()
@@ -71,7 +73,8 @@ class Beside(Scope):
         self.wrote = other.has_written()
 
     def take_leases(self, other: Scope) -> None:
-        """With their pins, which *other* keeps no longer."""
+        """With their pins, which *other* keeps no longer, and with its wrappers."""
+        self._wrappers = put_aside()
         leased = {pin for pin, _ in other._leased}
         for key in [key for key, pin in other.pins.items() if pin in leased]:
             self.pins[key] = other.pins.pop(key)
@@ -89,14 +92,14 @@ class Beside(Scope):
 
     def _is_of_this_thread(self) -> bool:
         """Wrappers belong to their thread; a request that has none goes wherever its response is closed."""
-        if not self._leased:
+        if not self._wrappers:
             self.owner = get_ident()
         return self.owner == get_ident()
 
-    def _share(self, before: Scope) -> list[Holder]:
-        if self._host is None or self._host is not before.present:
+    def _share(self, before: Scope | None) -> list[Wrapper]:
+        if before is None or self._host is not before.present:
             return []
-        shared = before.busy_holders()
-        known = [holder for holder, _ in self._shared]
-        self._shared += [(holder, holder.mark()) for holder in shared if holder not in known]
+        shared = [wrapper for wrapper in wrappers_here() if wrapper.is_busy()]
+        known = [wrapper for wrapper, _ in self._shared]
+        self._shared += [(wrapper, wrapper.mark()) for wrapper in shared if wrapper not in known]
         return shared

@@ -105,7 +105,6 @@ class WorkerScope(Scope):
         return late if boundary.scope is late else None
 
     def _move_leases(self, late: Beside) -> None:
-        self.step_aside()
         late.take_leases(self)
         if late.keeps_any():
             if _is_news("keeps", late):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from wsgi_persist.errors import LeakedStateError
@@ -66,24 +65,9 @@ class Leases:
             if pin.session is not None:
                 pin.session.wrote = True
 
-    def step_aside(self, but: Sequence[Holder] = ()) -> list[Holder]:
-        """Take the wrappers of the calling thread away, so that another request gets its own."""
-        gone = [holder for holder in self._holders() if holder not in but]
-        for holder in gone:
-            holder.step_aside()
-        return gone
-
-    def busy_holders(self) -> list[Holder]:
-        return [holder for holder in self._holders() if holder.is_busy()]
-
-    def _step_back(self) -> None:
-        for holder in self._holders():
-            holder.step_back()
-
-    def _holders(self) -> list[Holder]:
-        # A copy first: another thread may be ending the leases.
-        leased = list(self._leased)
-        return list({id(holder): holder for _, holder in leased if holder is not None}.values())
+    def holders(self) -> list[Holder]:
+        # Another thread may be ending the leases.
+        return [holder for _, holder in list(self._leased) if holder is not None]
 
     def _close_account(self) -> None:
         """For the next request."""
