@@ -14,6 +14,7 @@ import pytest
 from webtest import TestApp
 
 from tests.conftest import DRIVER, Server
+from tests.late import Late
 from tests.site.extra import extra_view
 from wsgi_persist import LeakedStateError
 from wsgi_persist.drivers import driver_of
@@ -495,6 +496,21 @@ def test_report_that_raises(site: TestApp, server: Server, with_policy: Any) -> 
         site.get("/raw-begin/?note=x")
     assert int(site.get("/pid/").text) == pid
     assert site.get("/sql/?sql=SHOW statement_timeout").text == "0"
+
+
+def test_report_on_a_file_raises_when_that_is_closed(site: TestApp, with_policy: Any) -> None:
+    from tests.site import views
+
+    def view(request: Any) -> Any:
+        views.scalar("SET statement_timeout = 12345")
+        return views.file(request)
+
+    with_policy(reset_report="raise")
+    with extra_view(view):
+        answer = Late(site.app, "/extra/")
+        assert answer.rest() == "a file"
+        with pytest.raises(LeakedStateError, match=r"session state left by GET '/extra/' \(SET\)"):
+            answer.close()
 
 
 def test_always_resets_after_every_request(site: TestApp, server: Server, with_policy: Any) -> None:
