@@ -218,6 +218,22 @@ def test_stream_that_queries_only_late(begin: Open, get: Any, server: Server) ->
     assert eventually(lambda: len(server.backends()), 1)
 
 
+def test_code_outside_a_request_keeps_its_connection_meanwhile(begin: Open, get: Any) -> None:
+    from django.db import connections
+
+    from tests.site import views
+
+    host = begin("/stream/")
+    own = host.piece()
+    get("/pid/")
+    outside = views.backend()
+    wrapper = connections["default"]
+    assert host.rest().split() == [own.strip()] * 2
+    assert connections["default"] is wrapper
+    assert views.backend() == outside
+    wrapper.close()
+
+
 def test_file_that_reads_from_the_database(begin: Open, get: Any) -> None:
     """It runs the application's code while the server sends it."""
     from tests.site import views

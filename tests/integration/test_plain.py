@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from webtest import TestApp
 
 from tests.conftest import DRIVER, Server, abandoned, eventually
+from tests.late import Late
 from wsgi_persist import NotInRequestError, PersistMiddleware, Pin, Policy, TransactionError
 from wsgi_persist.worker import registry
 
@@ -376,6 +378,92 @@ def test_from_a_second_thread(pin: Pin, visit: Any) -> None:
 
     visit(work)
     assert len(errors) == 1
+
+
+@pytest.fixture
+def begin(pin: Pin) -> Iterator[Callable[..., Late]]:
+    """Begin a request that streams what *chunks* yields."""
+    with ExitStack() as open_ones:
+
+        def begin(chunks: Callable[[], Iterator[Any]]) -> Late:
+            def app(environ: Any, start_response: Any) -> Any:
+                start_response("200 OK", [])
+                return (str(chunk).encode() for chunk in chunks())
+
+            late = Late(PersistMiddleware(app, pins=[pin]), "/page")
+            open_ones.callback(late.close)
+            return late
+
+        yield begin
+
+
+def test_stream_in_a_transaction_beside_other_requests(pin: Pin, begin: Any, visit: Any, notes: Any) -> None:
+    def chunks() -> Iterator[Any]:
+        with pin.transaction() as cursor:
+            insert(cursor, "host")
+            for _ in range(3):
+                yield backend_of(cursor)
+        yield backend(pin)
+
+    def write() -> int:
+        with pin.transaction() as cursor:
+            insert(cursor, "guest")
+            return backend_of(cursor)
+
+    host = begin(chunks)
+    own = host.piece()
+    assert str(visit(write)) != own
+    assert host.piece() == own
+    assert notes() == ["guest"]
+    assert host.end() == own * 2
+    assert notes() == ["host", "guest"]
+
+
+def test_loss_of_a_stream_is_not_told_of_the_next_request(
+    pin: Pin, begin: Any, visit: Any, server: Server
+) -> None:
+    def chunks() -> Iterator[Any]:
+        with pin.transaction() as cursor:
+            insert(cursor, "host")
+            yield backend_of(cursor)
+            insert(cursor, "host")
+
+    def own_backend() -> Iterator[Any]:
+        yield backend(pin)
+        yield "end"
+
+    host = begin(chunks)
+    server_side = int(host.piece())
+    guest = begin(own_backend)
+    guest.piece()
+    server.terminate(server_side)
+    with pytest.raises(Exception, match=r"terminat|closed"):
+        host.rest()
+    inside = registry.process_scope()
+    assert inside.owner is not None
+    assert inside.trouble is not None
+    assert not inside.trouble.lost
+    assert guest.end() == "end"
+
+
+def test_request_within_a_transaction_has_its_own(pin: Pin, begin: Any, visit: Any, notes: Any) -> None:
+    def inner() -> Iterator[Any]:
+        with pin.transaction() as cursor:
+            insert(cursor, "inner")
+            yield backend_of(cursor)
+
+    def outer() -> tuple[int, int]:
+        with pin.transaction() as cursor:
+            first = backend_of(cursor)
+            found = int(begin(inner).end())
+            assert notes() == ["inner"]
+            insert(cursor, "outer")
+            assert backend_of(cursor) == first
+            return first, found
+
+    first, found = visit(outer)
+    assert first != found
+    assert notes() == ["inner", "outer"]
 
 
 def test_thread_scope_keeps_one_for_each_thread(server: Server, driver: ModuleType) -> None:
