@@ -110,7 +110,7 @@ class PersistMixin(SharingMixin, OpeningMixin, ReconnectMixin):
         pin = scope.pins.get(self.alias)
         if pin is not None and pin.state is State.LEASED:
             return  # by a wrapper that had this alias before
-        busy = self.is_busy()
+        busy = self.allow_thread_sharing or self.is_busy()
         if not self._said_that_it_stays:
             self._said_that_it_stays = busy
             what = "stays: it is in a transaction or shared" if busy else "was closed"

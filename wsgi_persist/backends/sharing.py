@@ -45,10 +45,8 @@ class SharingMixin(Base):
             return False
 
     def is_busy(self) -> bool:
-        """Whether its connection cannot be taken from who is using it."""
-        if self.in_atomic_block or self.allow_thread_sharing:
-            return True
-        return self.connection is not None and not self._is_at_rest()
+        """Whether it is in a transaction."""
+        return self.in_atomic_block or not (self.connection is None or self._is_at_rest())
 
     def _is_at_rest(self) -> bool:
         driver = driver_of(self.connection)
@@ -86,7 +84,8 @@ class SharingMixin(Base):
         logger.warning(
             "alias %r: rolled back a block left open by %s in another's transaction", self.alias, request
         )
-        self._roll_back_to(self.savepoint_ids[len(mark.savepoints)])
+        left = self.savepoint_ids[len(mark.savepoints) :]
+        self._roll_back_to(left[0] if left else None)
         self.atomic_blocks, self.savepoint_ids = mark.blocks, mark.savepoints
         self.in_atomic_block, self.commit_on_exit = mark.in_atomic_block, mark.commit_on_exit
 
