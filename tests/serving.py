@@ -22,9 +22,11 @@ class Running:
         self.process = process
         self.port = port
         self.log = log
+        # A quick end of gunicorn's threads waits for itself, if it interrupts one that is given work.
+        self._ending = signal.SIGTERM if "gunicorn" in map(str, process.args) else signal.SIGINT
 
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        self.process.send_signal(how)
+    def stop(self, how: signal.Signals | None = None) -> None:
+        self.process.send_signal(how or self._ending)
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
