@@ -15,6 +15,7 @@ PACKAGE = "wsgi_persist"
 # From the top down: each imports from those below it, and none from one beside it.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"wsgi"}),
+    frozenset({"status"}),
     frozenset({"plain", "backends"}),
     frozenset({"recovery"}),
     frozenset({"worker"}),
@@ -26,7 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = (
 # A room within a room.
 INNER = "backends.checks"
 # These look at a site from outside, by another process: nothing of the floors imports them.
-BESIDE = {"command": {"redaction", "version"}, "__main__": {"command", "redaction", "version"}}
+BESIDE = {"command": {"redaction", "version", "status"}, "__main__": {"command", "redaction", "version"}}
 # Whose imports are not the standard library's, by room or module. No room needs a driver to be installed.
 GUESTS = {
     "backends": {"django"},

@@ -1,0 +1,37 @@
+"""What the workers tell of themselves, in small files of a runtime folder, and who reads them."""
+
+from wsgi_persist.status.reader import DEAD, RUNNING, RUNTIME, STOPPED, Seen, Site, read
+from wsgi_persist.status.snapshot import (
+    FORMAT,
+    Counters,
+    Event,
+    Inside,
+    Leak,
+    OutageState,
+    PinState,
+    Snapshot,
+    Totals,
+    Worker,
+    added,
+)
+
+__all__ = [
+    "DEAD",
+    "FORMAT",
+    "RUNNING",
+    "RUNTIME",
+    "STOPPED",
+    "Counters",
+    "Event",
+    "Inside",
+    "Leak",
+    "OutageState",
+    "PinState",
+    "Seen",
+    "Site",
+    "Snapshot",
+    "Totals",
+    "Worker",
+    "added",
+    "read",
+]

@@ -1,0 +1,90 @@
+"""The files of a runtime folder: opened without trust in whoever put them there."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+from pathlib import Path
+
+from wsgi_persist.status.encoding import LARGEST, T, decoded
+from wsgi_persist.status.shape import Malformed
+
+TOTALS = "totals"
+LOCK = ".lock"
+_OF_WORKER = re.compile(r"worker-[0-9]{1,10}-[0-9]{1,20}")
+_ATTEMPTS = 3
+
+
+def name_of_file(pid: int, started: float) -> str:
+    """No two workers of a folder have the same."""
+    return f"worker-{pid}-{started * 1000:.0f}"
+
+
+def is_of_worker(name: str) -> bool:
+    return _OF_WORKER.fullmatch(name) is not None
+
+
+def opened(path: Path, owner: int) -> int:
+    """A descriptor of a plain file that belongs to *owner*; never of what a link leads to.
+
+    :raises Malformed: it is something else.
+    :raises OSError: it is gone, or may not be read.
+    """
+    # Not blocking: opening a FIFO would wait for somebody to write.
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise Malformed("not a plain file")
+        if found.st_uid != owner:
+            raise Malformed(f"of user {found.st_uid}, while its folder is of user {owner}")
+        if found.st_size > LARGEST:
+            raise Malformed(f"{found.st_size} bytes, and {LARGEST} are allowed")
+        return fd
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def content(kind: type[T], fd: int) -> T:
+    """What the file says; once more if both its places were written meanwhile.
+
+    :raises Malformed: it says nothing that is understood.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return decoded(kind, os.pread(fd, LARGEST, 0))
+        except Malformed:
+            pass
+    return decoded(kind, os.pread(fd, LARGEST, 0))
+
+
+def is_locked(fd: int) -> bool:
+    """Whether a process holds it; the kernel lets go of it however that process ends."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def start_of(pid: int | str) -> int:
+    """When a process started, in ticks since boot; 0 where the kernel does not say."""
+    try:
+        # The name of the program in the second field may hold anything.
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass  # another user's
+    return True
