@@ -54,6 +54,11 @@ def _name(value: Any) -> str | None:
     return None if fits else "a non-empty string of printable ASCII characters"
 
 
+def _folder(value: Any) -> str | None:
+    fits = value is None or (isinstance(value, str) and value.startswith("/") and "\0" not in value)
+    return None if fits else "the full path of a folder as a string, or None"
+
+
 _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "scope": _one_of("auto", "process", "thread"),
     "max_age": _seconds(none=True),
@@ -70,6 +75,7 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "prewarm": _one_of("auto", True, False),
     "pooler": _one_of(None, "session", "transaction"),
     "application_name": _name,
+    "status_dir": _folder,
 }
 
 
@@ -102,6 +108,8 @@ class Policy:
     :param pooler: what stands between the worker and PostgreSQL; behind one in ``"transaction"`` mode
         no session is warmed, watched or reset.
     :param application_name: shown in ``pg_stat_activity``, followed by mod_wsgi's process group and pid.
+    :param status_dir: of the middleware's policy: the folder where each worker tells what it knows of itself;
+        None for the variable ``PERSIST_STATUS``, else ``/run/wsgi_persist/<process group>`` if it exists.
     :raises ValueError: an option's value is not allowed; the message names what is.
     """
 
@@ -119,6 +127,7 @@ class Policy:
     reset_report: Literal["log", "raise"] = "log"
     prewarm: bool | Literal["auto"] = "auto"
     pooler: Literal["session", "transaction"] | None = None
+    status_dir: str | None = None
     application_name: str = "wsgi_persist"
 
     def __post_init__(self) -> None:

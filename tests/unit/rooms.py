@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"pins"}),
     frozenset({"drivers"}),
     frozenset({"sql", "policy"}),
-    frozenset({"redaction", "errors", "version"}),
+    frozenset({"redaction", "errors", "events", "version"}),
 )
 # A room within a room.
 INNER = "backends.checks"
@@ -33,6 +33,7 @@ GUESTS = {
     "backends": {"django"},
     "worker.servers": {"mod_wsgi", "uwsgi"},
     "wsgi": {"_typeshed"},
+    "status": {"_typeshed"},
     # The site's interpreter runs it; the command line never imports it.
     "command.probe": {"django"},
 }

@@ -269,7 +269,7 @@ def test_folder_in_its_place(folder: Path) -> None:
 
 def test_file_of_another_user(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / NAME).write_bytes(encoded(SNAPSHOT))
-    monkeypatch.setattr("wsgi_persist.status.reader._owner", lambda folder: 4711)
+    monkeypatch.setattr("wsgi_persist.status.site._owner", lambda folder: 4711)
     assert ignored(folder) == [
         f"{NAME!r} is ignored: of user {os.getuid()}, while its folder is of user 4711"
     ]

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from wsgi_persist.drivers import Driver
+from wsgi_persist.events import tell
 from wsgi_persist.pins.pg_catalog import SETTINGS, USER, Own, ask, kinds_of
 from wsgi_persist.sql import Leaves
 
@@ -54,6 +55,7 @@ class Baseline:
         """As DISCARD ALL, and then as the connection was when it was new: one round trip."""
         reset_sql = "; ".join(filter(None, [_DISCARD, self._own[SETTINGS]]))
         self._driver.run(self._connection, reset_sql)
+        tell("reset")
         self._driver.forget_prepared(self._connection)
 
     def is_asked_for(self, note: Note) -> bool:

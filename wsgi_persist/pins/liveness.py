@@ -27,7 +27,7 @@ class Watch:
         self._pins: dict[int, Any] = {}
         self.poll: Callable[[int], list[tuple[int, int]]] = _nothing
         self.has_grown = False
-        self.look_at = NEVER
+        self.look_at = 0.0  # the first request looks
 
     def add(self, fd: int, pin: Any, look_at: float) -> None:
         if self._poller is None:

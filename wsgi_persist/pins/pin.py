@@ -10,6 +10,7 @@ from typing import Any
 
 from wsgi_persist.drivers import ACTIVE, UNKNOWN, Driver, driver_of, neutralise, quietly_close
 from wsgi_persist.errors import LeakedStateError
+from wsgi_persist.events import tell
 from wsgi_persist.pins.greeting import Greeting
 from wsgi_persist.pins.liveness import NEVER, Watch, answers, is_alive_though_readable, is_readable
 from wsgi_persist.pins.session import Session
@@ -32,7 +33,8 @@ class PinnedConnection:
     :ivar greeting: the first words on a new connection, before it is held.
     :ivar serial: tells connections apart within the process; 0 before the first.
     :ivar leases: how often the present connection was leased.
-    :ivar opened: how many connections this pin has had.
+    :ivar opened: how many connections this pin has had, the present one since ``opened_at``.
+    :ivar checks: how often its socket was readable while it was idle; ``pings``: of round trips.
     :ivar in_block: whether the application is inside a transaction that it began with a plain pin.
     :ivar claim: what it is kept for, if that may end before the process does.
     :ivar is_lost: whether the application was told that the leased connection is gone.
@@ -48,7 +50,8 @@ class PinnedConnection:
         self.fd = -1
         self.backend = 0
         self.serial = 0
-        self.opened = 0
+        self.opened = self.checks = self.pings = 0
+        self.opened_at = 0.0
         self.leases = 0
         self.expires_at = 0.0
         self.used_at = 0.0
@@ -81,11 +84,12 @@ class PinnedConnection:
         self.serial = next(_serials)
         self.opened += 1
         self.leases = 0
-        self.used_at = now
+        self.used_at = self.opened_at = now
         self.expires_at = now + _jittered(self.policy.max_age)
         self.suspect = self.is_lost = False
         self._watch.add(self.fd, self, self._due())
         logger.info("pin %r: opened backend %d", self.name, self.backend)
+        tell("opened", self.name, text=f"backend {self.backend}")
 
     def lease(self, holder: Holder | None, now: float) -> Any:
         """The live connection for this request, or None when there is none and one must be opened."""
@@ -132,6 +136,7 @@ class PinnedConnection:
     def examine(self) -> None:
         """The socket of the idle connection became readable."""
         assert self.driver is not None
+        self.checks += 1
         if not is_alive_though_readable(self.driver, self.connection, self.policy.connect_timeout):
             self.drop("the server closed it")
 
@@ -183,6 +188,7 @@ class PinnedConnection:
             self.leases,
             reason,
         )
+        tell("closed", self.name, text=reason, backend=self.backend)
         self._close(State.EMPTY)
 
     def stop(self) -> None:
@@ -216,6 +222,7 @@ class PinnedConnection:
     def _ping(self) -> None:
         assert self.driver is not None
         self.suspect = False
+        self.pings += 1
         self._watch.expect(self._due())
         if not answers(self.driver, self.connection, self.policy.connect_timeout):
             self.drop(f"no answer after more than idle_check={self.policy.idle_check} s")

@@ -8,6 +8,7 @@ from typing import Any
 
 from wsgi_persist.drivers import ACTIVE, IDLE, UNKNOWN, Driver, Ears, telling
 from wsgi_persist.errors import LeakedStateError
+from wsgi_persist.events import tell
 from wsgi_persist.pins.baseline import Baseline, Note
 from wsgi_persist.pins.eviction import reason_to_evict
 from wsgi_persist.pins.pg_catalog import learn
@@ -188,6 +189,7 @@ class Session:
         if not self._autocommit:
             return  # with AUTOCOMMIT off every query begins one
         age = self._clock() - since
+        tell("rolled_back", self._name, request)
         self._report(f"rolled back a transaction left open by {request}, {age:.3f} s after it came in")
 
     def _clean(self, request: object) -> str | None:
@@ -198,6 +200,7 @@ class Session:
         self._look()
         if self.leaves is not NOTHING:
             note = max(self._notes.values(), key=lambda note: note.leaves.value)
+            tell("leak", self._name, request, what=note.reason, sql=note.sql)
             if self._policy.reset_report == "raise" or is_news(note.sql):
                 self._report_leak(request, note)
             if note.leaves is Leaves.FOR_GOOD or self._as_new.is_beyond_reset:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from wsgi_persist.drivers import first_line, plain_class, refuses_login, speaks_of_loss
+from wsgi_persist.events import tell
 from wsgi_persist.policy import Policy
 from wsgi_persist.worker import Scope, Trouble
 
@@ -106,12 +107,14 @@ class Outage:
                 self._extend(error, self._clock() - began)
             raise
         self._error = None
+        tell("in_reach", self._name)
         logger.warning("pin %r: in reach again after %.1f s", self._name, self._clock() - self._since)
         return found
 
     def _begin(self, error: Exception, cost: float) -> None:
         self._since, self._window = self._clock(), SHORTEST_WINDOW
         self._extend(error, cost)
+        tell("outage", self._name, text=first_line(error))
         logger.error(
             "pin %r: out of reach: requests fail at once now, but for one attempt in about %.1f s: %s",
             self._name,
@@ -128,6 +131,7 @@ class Outage:
             # Attempts take a third of a worker's time, yet one that was short is not made long by that.
             self._window = max(SHORTEST_WINDOW, min(2 * cost, now - self._since))
         self._next_try = now + self._window * random.uniform(1.0, 1.1)
+        tell("postponed", self._name, text=first_line(error), window=self._next_try - now)
         # Not the error itself: its traceback keeps the request's frames alive, and its class may say a
         # SQLSTATE that belongs to the server's message.
         self._error = plain_class(error), first_line(error)

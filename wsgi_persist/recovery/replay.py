@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from wsgi_persist.drivers import driver_error, driver_of, first_line, is_farewell, sqlstate
+from wsgi_persist.events import tell
 from wsgi_persist.pins import PinnedConnection, Session, Standing
 from wsgi_persist.sql import UNMARK, Kind, Leaves, writes
 from wsgi_persist.worker import Scope, current
@@ -66,6 +67,7 @@ def recovers(owner: Owner, scope: Scope, pin: PinnedConnection, sent: Sent, erro
         pin.greeting.outlive()
     why_not = _refusal(scope, pin, sent)
     _log(scope, pin, f"its statement is {f'not sent again ({why_not})' if why_not else 'sent again'}", error)
+    tell("lost" if why_not else "replayed", pin.name, scope, why_not or first_line(error))
     if why_not is None:
         owner.replace_connection()
         return True
@@ -98,11 +100,13 @@ def survives_commit(owner: Owner, scope: Scope, pin: PinnedConnection, error: Ex
     changed = session.leaves is not Leaves.NOTHING or not session.is_unchanged()
     if wrote or changed or pin.policy.replay == "off":
         _log(scope, pin, "its COMMIT is not sent again", error)
+        tell("lost", pin.name, scope, "its COMMIT is not sent again")
         scope.lost(pin.policy, unknown=wrote)
         session.wrote = False
         pin.lose()
         return False
     _log(scope, pin, "a COMMIT of nothing but reads", error)
+    tell("replayed", pin.name, scope, "a COMMIT of nothing but reads")
     owner.replace_connection()
     return True
 

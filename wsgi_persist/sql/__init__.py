@@ -5,6 +5,7 @@ from wsgi_persist.sql.effects import ONCE, QUIET, UNDONE, UNMARK, Kind, Leaves, 
 from wsgi_persist.sql.functions import BUILT_INS, KEYWORDS
 from wsgi_persist.sql.normal import normalized
 from wsgi_persist.sql.recent import Recent
+from wsgi_persist.sql.values import without_values
 
 __all__ = [
     "BUILT_INS",
@@ -20,5 +21,6 @@ __all__ = [
     "Recent",
     "Verdict",
     "normalized",
+    "without_values",
     "writes",
 ]

@@ -1,6 +1,7 @@
 """What the workers tell of themselves, in small files of a runtime folder, and who reads them."""
 
-from wsgi_persist.status.reader import DEAD, RUNNING, RUNTIME, STOPPED, Seen, Site, read
+from wsgi_persist.status.reader import RUNTIME, read
+from wsgi_persist.status.site import DEAD, RUNNING, STOPPED, Seen, Site
 from wsgi_persist.status.snapshot import (
     FORMAT,
     Counters,
@@ -14,6 +15,7 @@ from wsgi_persist.status.snapshot import (
     Worker,
     added,
 )
+from wsgi_persist.status.start import begin
 
 __all__ = [
     "DEAD",
@@ -33,5 +35,6 @@ __all__ = [
     "Totals",
     "Worker",
     "added",
+    "begin",
     "read",
 ]

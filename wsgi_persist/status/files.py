@@ -26,6 +26,15 @@ def is_of_worker(name: str) -> bool:
     return _OF_WORKER.fullmatch(name) is not None
 
 
+def draft_of(name: str) -> str:
+    """Where it is written and locked before anybody looks at it."""
+    return f".{name}"
+
+
+def is_draft(name: str) -> bool:
+    return name.startswith(".") and is_of_worker(name[1:])
+
+
 def opened(path: Path, owner: int) -> int:
     """A descriptor of a plain file that belongs to *owner*; never of what a link leads to.
 
@@ -61,14 +70,20 @@ def content(kind: type[T], fd: int) -> T:
     return decoded(kind, os.pread(fd, LARGEST, 0))
 
 
-def is_locked(fd: int) -> bool:
-    """Whether a process holds it; the kernel lets go of it however that process ends."""
+def took_lock(fd: int, how: int = fcntl.LOCK_EX) -> bool:
+    """Whether nobody else holds it; kept until the descriptor is closed, or the process ends in any way."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    return False
+        return False
+    return True
+
+
+def is_locked(fd: int) -> bool:
+    if took_lock(fd, fcntl.LOCK_SH):
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        return False
+    return True
 
 
 def start_of(pid: int | str) -> int:

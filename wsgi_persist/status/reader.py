@@ -1,62 +1,35 @@
-"""All workers of the sites below a runtime folder, those that were killed among them."""
+"""All sites below a runtime folder."""
 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from wsgi_persist.status.files import TOTALS, content, exists, is_locked, is_of_worker, opened, start_of
 from wsgi_persist.status.shape import Malformed
-from wsgi_persist.status.snapshot import Counters, Snapshot, Totals, Worker, added
+from wsgi_persist.status.site import Site, line_about, read_site
+from wsgi_persist.status.tidy import tidy
 
 # Where the sites' folders are, if nothing else is said.
 RUNTIME = Path("/run/wsgi_persist")
-RUNNING, STOPPED, DEAD = "running", "stopped", "dead"
-_ATTEMPTS = 5  # to read a folder while ended workers are removed from it
 
 
-@dataclass(frozen=True)
-class Seen:
-    """A worker as its file shows it.
+def read(folder: Path = RUNTIME) -> list[Site]:
+    """The sites of *folder*: itself, if it has workers, and the folders in it; none where there is nothing.
 
-    :ivar state: ``running``; ``stopped``: it has ended, and said so; ``dead``: it was killed.
-    :ivar file: its name in the folder.
-    :ivar snapshot: the last one.
+    Removes what workers left that ended a while ago, if this process runs as the owner of the folder.
     """
-
-    state: str
-    file: str
-    snapshot: Snapshot
-
-
-@dataclass(frozen=True)
-class Site:
-    """A folder of workers.
-
-    :ivar workers: by pid; ended ones for a while, see ``tidy()``.
-    :ivar gone: those that are not listed any more.
-    :ivar ignored: what else is in the folder, a line each: the name, and why it is not shown.
-    """
-
-    name: str
-    folder: Path
-    workers: list[Seen]
-    gone: Totals
-    ignored: list[str]
-
-    def counters(self) -> Counters:
-        """The sum of all workers that there have been; it never goes down."""
-        return added([self.gone.counters, *(worker.snapshot.counters for worker in self.workers)])
-
-
-def read(folder: Path) -> list[Site]:
-    """The sites of *folder*: itself, if it has workers, and the folders in it. Nothing raises: what cannot
-    be read is a line in ``ignored``, and a folder that is not there has no site."""
-    sites = map(read_site, _folders(folder))
+    sites = map(read_and_tidy, _folders(folder))
     return [site for site in sites if site.workers or site.gone.workers or site.ignored]
+
+
+def read_and_tidy(folder: Path) -> Site:
+    site = read_site(folder)
+    try:
+        tidy(site)
+    except (OSError, Malformed) as error:
+        site.ignored.append(line_about("what ended workers left", error))
+    return site
 
 
 def _folders(folder: Path) -> Iterator[Path]:
@@ -65,97 +38,5 @@ def _folders(folder: Path) -> Iterator[Path]:
         with os.scandir(folder) as entries:
             found = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     except OSError:
-        return
+        return  # that of the folder itself is told by its site
     yield from (folder / name for name in found)
-
-
-def read_site(folder: Path) -> Site:
-    """As it is at one moment: a worker is listed, or counted among those that are gone, and never both."""
-    for _ in range(_ATTEMPTS):
-        found, again = _read_site(folder), _totals(folder, [])
-        if again == found.gone:
-            break
-    return found
-
-
-def _read_site(folder: Path) -> Site:
-    ignored: list[str] = []
-    gone = _totals(folder, ignored)
-    workers = []
-    for name in _names(folder, ignored):
-        if name in gone.folded:
-            continue
-        try:
-            workers.append(_seen(folder / name, _owner(folder)))
-        except FileNotFoundError:
-            pass  # removed since
-        except (OSError, Malformed) as error:
-            ignored.append(_line(name, error))
-    workers.sort(key=lambda worker: worker.snapshot.worker.pid)
-    return Site(folder.name, folder, workers, gone, ignored)
-
-
-def _names(folder: Path, ignored: list[str]) -> list[str]:
-    try:
-        found = sorted(os.listdir(folder))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        ignored.append(_line(".", error))
-        return []
-    for name in found:
-        strange = not (is_of_worker(name) or name == TOTALS or name.startswith("."))
-        if strange and not _is_folder(folder / name):
-            ignored.append(_line(name, Malformed("no name of a snapshot")))
-    return [name for name in found if is_of_worker(name)]
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
-
-
-def _owner(folder: Path) -> int:
-    return os.stat(folder).st_uid
-
-
-def _seen(path: Path, owner: int) -> Seen:
-    fd = opened(path, owner)
-    try:
-        locked = is_locked(fd)  # first: what it writes last is read then
-        snapshot = content(Snapshot, fd)
-        if locked and _is_there(snapshot.worker):
-            return Seen(RUNNING, path.name, snapshot)
-        return Seen(STOPPED if snapshot.stopped else DEAD, path.name, snapshot)
-    finally:
-        os.close(fd)
-
-
-def _is_there(worker: Worker) -> bool:
-    """A child that it left behind may hold its lock, and another process may have its pid by now."""
-    if worker.host != socket.gethostname():
-        return True  # in a container: its pids are others
-    start = start_of(worker.pid)
-    return exists(worker.pid) and (not start or not worker.start or start == worker.start)
-
-
-def _totals(folder: Path, ignored: list[str]) -> Totals:
-    try:
-        fd = opened(folder / TOTALS, _owner(folder))
-    except FileNotFoundError:
-        return Totals()
-    except (OSError, Malformed) as error:
-        ignored.append(_line(TOTALS, error))
-        return Totals()
-    try:
-        return content(Totals, fd)
-    except (OSError, Malformed) as error:
-        ignored.append(_line(TOTALS, error))
-        return Totals()
-    finally:
-        os.close(fd)
-
-
-def _line(name: str, error: Exception) -> str:
-    """The name is anybody's choice: quoted, and not all of it."""
-    why = error.strerror if isinstance(error, OSError) else str(error)
-    return f"{name[:80]!r} is ignored: {why}"

@@ -21,7 +21,7 @@ class Worker:
     :ivar start: the kernel's start time of the process, in ticks since boot; 0 where it is not known.
     :ivar server: what runs the application, such as ``mod_wsgi 6.0.0``.
     :ivar version: of wsgi_persist.
-    :ivar scope: auto, process or thread.
+    :ivar scope: who shares a pin: ``process`` or ``thread``.
     :ivar started: when the worker began to serve.
     """
 

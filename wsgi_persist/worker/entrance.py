@@ -9,7 +9,7 @@ from threading import get_ident
 from typing import Any
 
 from wsgi_persist.errors import LeakedStateError
-from wsgi_persist.pins import NEVER
+from wsgi_persist.events import look, tell
 from wsgi_persist.worker.beside import Beside
 from wsgi_persist.worker.boundary import Boundary
 from wsgi_persist.worker.scope import Scope, current, here
@@ -141,13 +141,14 @@ class WorkerScope(Scope):
         host: Callable[[], Boundary | None] | None = None,
     ) -> Boundary:
         scope = Beside(environ, self._clock, host)
+        tell("own_scope", request=scope)
         scope.now = self._clock()
         scope.admit(boundary, weakref.ref(boundary))
         return boundary
 
     def _inspect(self, now: float) -> None:
         looks = [pin.inspect(now) for pin in self.pins.values()]
-        self._watch.look_at = min(looks, default=NEVER)
+        self._watch.look_at = min([*looks, look(now, self._request)])
 
 
 def _runs_here(scope: Scope) -> bool:

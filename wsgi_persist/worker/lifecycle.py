@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from wsgi_persist.errors import ScopeError
+from wsgi_persist.events import tell
 from wsgi_persist.policy import Policy
 from wsgi_persist.worker import registry
 from wsgi_persist.worker.scope import current
@@ -118,6 +119,7 @@ def _on_process_stopping(event: str, **details: Any) -> None:
 def shut_down(reason: str) -> None:
     """Close every idle pin; requests in flight close theirs. Safe to call twice, from any thread."""
     closed, in_flight = registry.stop_all()
+    tell("stopped", text=reason)
     if closed or in_flight:
         logger.info(
             "worker %s stops (%s): %d connections closed, %d requests in flight will close theirs",

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Hashable
 
 from wsgi_persist.drivers import driver_of, forget_deadlines
+from wsgi_persist.events import tell
 from wsgi_persist.pins import PinnedConnection
 from wsgi_persist.worker.entrance import WorkerScope
 from wsgi_persist.worker.scope import all_scopes, forget_scopes, stop_pins
@@ -72,6 +73,7 @@ def cancel_oldest() -> None:
             if connection is not None:
                 # Said first: without its query the request ends, and perhaps the worker with it.
                 logger.warning("%s: cancelling its query in backend %d", request, pin.backend)
+                tell("cancelled", pin.name, request)
                 driver_of(connection).cancel(connection)
         except Exception as error:
             logger.warning("%s: its query in backend %d cannot be cancelled: %s", request, pin.backend, error)
@@ -84,6 +86,7 @@ def forget_all() -> None:
     forget_deadlines()
     _local.scope = None
     _process = WorkerScope("process")
+    tell("forked")
 
 
 def _end_thread(pins: dict[Hashable, PinnedConnection], pid: int) -> None:

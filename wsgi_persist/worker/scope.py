@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from threading import get_ident
 from typing import Any, TypeVar
 
+from wsgi_persist.events import left
 from wsgi_persist.pins import PinnedConnection, State, Watch
 from wsgi_persist.policy import Policy
 from wsgi_persist.worker.boundary import Boundary, name_of
@@ -27,7 +28,8 @@ class _Thread(threading.local):
 here = _Thread()
 # A thread's scope is reachable from its thread alone, so that it ends with it; this is for stopping.
 _all: weakref.WeakSet[Scope] = weakref.WeakSet()
-_all_lock = threading.Lock()
+# Re-entrant: the garbage collector may end a response, and that be told, while this thread holds it.
+_all_lock = threading.RLock()
 
 
 class Scope(Leases):
@@ -37,6 +39,7 @@ class Scope(Leases):
     :ivar owner: the thread that is inside.
     :ivar present: gives the boundary of the request inside. Weakly, as a response that nobody closes
         ends its request when it is collected.
+    :ivar is_shown: whether a snapshot says that the present request is inside.
     :ivar claims: held while it is decided who ends a request.
     """
 
@@ -44,6 +47,7 @@ class Scope(Leases):
         super().__init__()
         self.kind = kind
         self.owner: int | None = None
+        self.is_shown = False
         self.present: Callable[[], Boundary | None] = lambda: None
         # Reentrant: the garbage collector may end another request meanwhile.
         self.claims = threading.RLock()
@@ -90,6 +94,9 @@ class Scope(Leases):
                 self._release()
                 if self._stopping:
                     self.stop()
+                if self.is_shown:
+                    self.is_shown = False
+                    left()
         if leak is not None:
             raise leak
 
@@ -135,6 +142,10 @@ class Scope(Leases):
         for pin in self.pins.values():
             pin.forget()
 
+    def hurry(self) -> None:
+        """The next request looks at the deadlines. Any thread."""
+        self._watch.expect(0.0)
+
     def _release(self) -> None:
         self.owner = None
         self._close_account()
@@ -166,7 +177,7 @@ def all_scopes() -> list[Scope]:
 def forget_scopes() -> None:
     """In a forked child: every scope belongs to the parent, and this thread is in no request."""
     global _all_lock
-    _all_lock = threading.Lock()  # a thread of the parent may have held it
+    _all_lock = threading.RLock()  # a thread of the parent may have held it
     for scope in list(_all):
         scope.forget()
     _all.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from wsgi_persist.errors import ScopeError
@@ -31,6 +31,19 @@ def mod_wsgi_daemon() -> Daemon | None:
         return None
     subscribe = getattr(mod_wsgi, "subscribe_shutdown", None)
     return Daemon(group, mod_wsgi.threads_per_process, subscribe, mod_wsgi.application_group)
+
+
+def server_name(environ: Mapping[str, Any]) -> str:
+    """What runs this process, as far as that tells; *environ* is of a request."""
+    if mod_wsgi_daemon() is not None:
+        import mod_wsgi
+
+        return f"mod_wsgi {'.'.join(map(str, mod_wsgi.version))}"
+    try:
+        import uwsgi
+    except ImportError:
+        return str(environ.get("SERVER_SOFTWARE", ""))
+    return f"uWSGI {uwsgi.version.decode()}"
 
 
 def worker_name() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wsgi_persist.drivers import comes_from_loss
+from wsgi_persist.events import tell
 from wsgi_persist.worker import Boundary, Trouble, name_of
 from wsgi_persist.wsgi.files import ClosingFile
 
@@ -113,6 +114,7 @@ class Answer(Boundary):
         exc_info = [] if error is None else [(type(error), error, error.__traceback__)]
         self._start(STATUS, headers, *exc_info)  # type: ignore[arg-type]
         logger.warning("%s is answered 503: its connection was lost", name_of(self._environ), exc_info=error)
+        tell("answered_503", request=name_of(self._environ))
         return [] if self._environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def _is_ours(self) -> bool:

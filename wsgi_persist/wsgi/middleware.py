@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from wsgi_persist.errors import ScopeError
+from wsgi_persist.events import tell
 from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
 from wsgi_persist.redaction import redacted
+from wsgi_persist.status import begin
 from wsgi_persist.worker import WorkerScope, name_of, process_scope, start, thread_scope, threads_refused
 from wsgi_persist.wsgi.answer import Answer, may_run_twice
 from wsgi_persist.wsgi.response import Replacement, Response, SizedResponse
@@ -25,7 +27,8 @@ class PersistMiddleware:
 
     :param app: the WSGI application; one of Django is wrapped after ``get_wsgi_application()``.
     :param pins: the pins that the application uses without Django, to warm up and to validate.
-    :param policy: ``scope`` and ``prewarm`` for all pins; Django's aliases may give them, too.
+    :param policy: ``scope`` and ``prewarm`` for all pins, where Django's aliases may give them, too; and
+        ``status_dir``.
     :raises TypeError: an argument is not what it should be.
     :raises ValueError: options contradict each other.
     :raises ScopeError: ``scope="process"`` where mod_wsgi runs requests in threads.
@@ -35,7 +38,9 @@ class PersistMiddleware:
         self, app: WSGIApplication, pins: Iterable[Pin] = (), *, policy: Policy | None = None
     ) -> None:
         self._app = _checked_app(app)
-        self._scope, self._repeats = start(_checked_pins(pins), _checked_policy(policy))
+        checked = _checked_pins(pins), _checked_policy(policy)
+        begin(checked[1].status_dir, self._wrap)
+        self._scope, self._repeats = start(*checked)
 
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse, is_again: bool = False
@@ -60,6 +65,7 @@ class PersistMiddleware:
             answer.leave()
             raise
         logger.warning("%s is run again: its connection was lost", name_of(original))
+        tell("run_again", request=name_of(original))
         return self(original, start_response, is_again=True)
 
     def _respond(self, environ: WSGIEnvironment, answer: Answer) -> Any:
@@ -83,6 +89,9 @@ class PersistMiddleware:
         if answer.trouble is not None:
             return result
         return (SizedResponse if hasattr(result, "__len__") else Response)(result, answer)
+
+    def _wrap(self, around: Callable[[WSGIApplication], WSGIApplication]) -> None:
+        self._app = around(self._app)
 
     def _scope_of(self, environ: WSGIEnvironment) -> WorkerScope:
         multithread = environ["wsgi.multithread"]

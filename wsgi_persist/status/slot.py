@@ -1,0 +1,75 @@
+"""The file of one worker: made when it is first written, held by a lock until the process ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+from pathlib import Path
+
+from wsgi_persist.status.encoding import PLACE, encoded
+from wsgi_persist.status.files import draft_of, name_of_file, took_lock
+from wsgi_persist.status.reader import read_and_tidy
+from wsgi_persist.status.snapshot import Snapshot
+
+
+class Slot:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._fd = -1
+        self._number = 0
+
+    @property
+    def is_made(self) -> bool:
+        return self._fd >= 0
+
+    def write(self, snapshot: Snapshot) -> None:
+        """
+        :raises OSError: the disk is full, the folder is not there, or of another user.
+        """
+        if self.is_made and os.fstat(self._fd).st_nlink == 0:
+            self.forget()  # somebody has removed it
+        if self.is_made:
+            self._put(snapshot)
+        else:
+            self._make(snapshot)
+
+    def forget(self) -> None:
+        """In a forked child: the file, and the lock on it, are the parent's."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _make(self, snapshot: Snapshot) -> None:
+        """Not seen by anybody before it is locked and written."""
+        if (owner := os.stat(self._folder).st_uid) != os.geteuid():
+            raise PermissionError(errno.EPERM, f"it belongs to user {owner}", str(self._folder))
+        read_and_tidy(self._folder)
+        name = name_of_file(snapshot.worker.pid, snapshot.written)
+        draft = self._folder / draft_of(name)
+        self._fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        try:
+            took_lock(self._fd)
+            self._put(snapshot)
+            draft.rename(self._folder / name)
+        except BaseException:
+            self.forget()
+            draft.unlink(missing_ok=True)
+            raise
+
+    def _put(self, snapshot: Snapshot) -> None:
+        data = _fitting(snapshot, self._number)
+        if os.pwrite(self._fd, data, self._number % 2 * PLACE) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
+        self._number += 1
+
+
+def _fitting(snapshot: Snapshot, number: int) -> bytes:
+    """Of one that is too large, the older half of the events goes, and of all else what comes last."""
+    data = encoded(snapshot, number)
+    while len(data) > PLACE:
+        events, parts = snapshot.events, ("pins", "inside", "leaks", "outages")
+        halves = {name: (found := getattr(snapshot, name))[: len(found) // 2] for name in parts}
+        snapshot = dataclasses.replace(snapshot, events=events[(len(events) + 1) // 2 :], **halves)
+        data = encoded(snapshot, number)
+    return data
