@@ -8,17 +8,18 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from wsgi_persist.command import Parser, Refused, add_apache
+from wsgi_persist.command import Parser, Refused, add_apache, add_status
 from wsgi_persist.redaction import redacted
 from wsgi_persist.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0, or 2 where something has to be put right, one line each on standard error."""
+    """The exit status: 0, the command's own, or 2 where something has to be put right, one line each on
+    standard error."""
     parser = _parser()
     try:
         given = parser.parse_args(arguments)
-        given.run(given)
+        status: int = given.run(given) or 0
         sys.stdout.flush()
     except Refused as refused:
         lines = refused.lines
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None:
             _drop_output()
     else:
-        return 0
+        return status
     for line in lines:
         print(f"{parser.prog}: {redacted(line)}", file=sys.stderr)  # of the site, and of its driver
     return 2
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_apache(commands)
+    add_status(commands)
     return parser
 
 

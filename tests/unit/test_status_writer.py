@@ -104,7 +104,7 @@ def test_two_events_a_second_are_written(
     for step in range(80):
         clock.now = 5000.0 + step / 8
         events.tell("opened")
-    assert len(writes) == 20
+    assert len(writes) == 21, "two at the start, as nothing was written before"
     assert writes[:4] == [0, PLACE, 0, PLACE]
     clock.now += 0.5
     writer.look(clock.now, ENVIRON)
@@ -135,7 +135,7 @@ def test_busy_worker_writes_twice_a_second(writer: Writer, clock: Clock, writes:
         boundary = scope.enter(ENVIRON)
         events.tell("answered_503")
         boundary.leave()
-    assert len(writes) <= 2 * 4
+    assert len(writes) <= 2 * 4 + 1, "its last request has to be seen leaving"
 
 
 def test_numbers_alone_are_not_written(writer: Writer, folder: Path) -> None:

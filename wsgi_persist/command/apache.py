@@ -56,7 +56,7 @@ def run(given: argparse.Namespace) -> None:
     account = account_of(given.user, given.options or "")
     refuse_if(find_closed(site, account, given.static))
     automatic = given.processes is None
-    facts = site.ask(account, ask_databases=automatic)
+    facts = site.ask(account, "limits" if automatic else "")
     refuse_if(find_failure(site, facts, account))
     refuse_if([*find_mistakes(site, facts), *find_obstacles(facts, account)])
     size = _automatic(facts, given) if automatic else sizing.Size(given.processes, "")

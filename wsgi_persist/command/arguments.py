@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wsgi_persist.command import values
@@ -22,10 +22,16 @@ def _add_site(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the site").add_argument
     add("--server-name", required=True, type=values.server_name, metavar="NAME", help="host name of the site")
     add("--port", type=values.whole(1, 65535), default=80, help="that Apache listens on (80)")
+    add_place(add, ".")
+    add("--static", type=values.path, metavar="DIR", help="folder that Apache serves below /static/")
+
+
+def add_place(add: Callable[..., object], project: str | None) -> None:
+    """Where a site is, for :func:`site_of`."""
     add(
         "--project",
         type=values.path,
-        default=".",
+        default=project,
         metavar="DIR",
         help="folder from which the site's packages are imported (the current one)",
     )
@@ -47,7 +53,6 @@ def _add_site(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="virtual environment (venv or .venv in the project, else the one that runs this)",
     )
-    add("--static", type=values.path, metavar="DIR", help="folder that Apache serves below /static/")
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:

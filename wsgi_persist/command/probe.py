@@ -104,6 +104,43 @@ def limits(names: list[str]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+SESSIONS = """
+SELECT pid, application_name, coalesce(state, ''), current_setting('max_connections')::int,
+       coalesce(extract(epoch FROM clock_timestamp() - state_change), 0)::float8,
+       coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float8
+FROM pg_stat_activity WHERE backend_type = 'client backend' ORDER BY pid
+"""
+
+
+def sessions(kept: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each server says of its sessions, by the first alias that leads to it."""
+    servers = {(facts["host"], facts["port"]): alias for alias, facts in reversed(kept.items())}
+    return [_sessions(alias) for alias in sorted(servers.values())]
+
+
+def _sessions(alias: str) -> dict[str, Any]:
+    from django.db import connections
+
+    try:
+        with connections[alias].cursor() as cursor:
+            cursor.execute(SESSIONS)
+            rows = cursor.fetchall()
+    except Exception as error:
+        return {"alias": alias, "error": " ".join(str(error).split())}
+    finally:
+        connections[alias].close()
+    names = ("backend", "application_name", "state", "max_connections", "seconds", "transaction_seconds")
+    found = [dict(zip(names, row, strict=True)) for row in rows]
+    return {
+        "alias": alias,
+        "error": "",
+        "max_connections": found[0]["max_connections"],
+        "sessions": found,
+        "idle_in_transaction": sum(each["state"].startswith("idle in transaction") for each in found),
+        "oldest_transaction": max(each["transaction_seconds"] for each in found),
+    }
+
+
 def imported() -> list[str]:
     """The files of the modules that the site has imported by now."""
     found = {str(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
@@ -129,7 +166,7 @@ def mod_wsgi() -> dict[str, Any] | None:
     return None
 
 
-def about(script: str | None, settings: str | None, ask_databases: bool) -> dict[str, Any]:
+def about(script: str | None, settings: str | None, asked: str) -> dict[str, Any]:
     script = script or script_of(settings or "")
     module = load(script)
     kept = aliases()
@@ -142,7 +179,8 @@ def about(script: str | None, settings: str | None, ask_databases: bool) -> dict
         "settings": os.environ.get("DJANGO_SETTINGS_MODULE"),
         "aliases": kept,
         "django": list(sys.modules["django"].VERSION) if kept else None,
-        "limits": limits(direct) if ask_databases and direct else [],
+        "limits": limits(direct) if asked == "limits" and direct else [],
+        "sessions": sessions(kept) if asked == "sessions" else [],
         "files": [sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")],
         "imported": imported(),
         "mod_wsgi": mod_wsgi(),

@@ -44,13 +44,14 @@ class Site:
         if not os.access(self.python, os.X_OK):
             yield f"{self.venv} has no bin/python that can be run: give the virtual environment with --venv"
 
-    def ask(self, account: Account, ask_databases: bool = False) -> dict[str, Any]:
+    def ask(self, account: Account, about: str = "") -> dict[str, Any]:
         """What the probe finds, or why the site cannot be imported.
 
+        :param about: what its databases are asked for: ``limits``, ``sessions`` or nothing.
         :raises Refused: there is no answer.
         """
         script = str(self.script) if self.script else None
-        request = {"script": script, "settings": self.settings, "ask_databases": ask_databases}
+        request = {"script": script, "settings": self.settings, "asked": about}
         source = Path(probe.__file__).read_text(encoding="utf-8")
         # -B: an operator's compiled files are not for the project.
         command = [str(self.python), "-B", "-c", source, str(self.project), json.dumps(request)]

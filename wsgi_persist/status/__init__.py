@@ -14,6 +14,7 @@ from wsgi_persist.status.snapshot import (
     Totals,
     Worker,
     added,
+    plain,
 )
 from wsgi_persist.status.start import begin
 
@@ -36,5 +37,6 @@ __all__ = [
     "Worker",
     "added",
     "begin",
+    "plain",
     "read",
 ]

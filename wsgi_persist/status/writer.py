@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wsgi_persist.status")
 
-# Seconds between two writes: of a boundary, of an event, and after one that failed.
-USUAL, EVENT, FAILED = 1.0, 0.5, 10.0
+# Seconds: between a write and the next boundary's, what a write costs the next event, and after a failure.
+PAUSE, COST, FAILED = 1.0, 0.5, 10.0
 
 
 class Writer:
@@ -76,7 +76,7 @@ class Writer:
         if kind not in KINDS:
             return  # a number that comes with every request
         if now >= self._free or kind == "stopped":
-            self._write(now, EVENT)
+            self._write(now)
             return
         self._due = min(self._due, self._free)
         if (scope := current()) is not None:
@@ -85,7 +85,7 @@ class Writer:
     def look(self, now: float, environ: Mapping[str, Any]) -> float:
         if now >= self._due:
             self._server = self._server or short(server_name(environ))
-            self._write(now, EVENT)
+            self._write(now)
         return self._due
 
     def close(self) -> None:
@@ -93,16 +93,15 @@ class Writer:
         self._slot.forget()
 
     def left(self) -> None:
-        # Else the file would show a request as inside that is over. The next event pays for it.
-        self._write(monotonic(), USUAL)
+        self._write(monotonic())  # else the file would show a request as inside that is over
 
     # ##### Writing #####
 
-    def _write(self, now: float, pause: float) -> None:
+    def _write(self, now: float) -> None:
         if not self._writing.acquire(blocking=False):
             return  # another thread does, or this one was interrupted while it did
         try:
-            self._due, self._free = now + USUAL, now + pause
+            self._due, self._free = now + PAUSE, max(now, self._free + COST)
             while self._news:
                 self._account.note(self._news.popleft())
             self._slot.write(self._snapshot())
