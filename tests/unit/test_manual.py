@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from wsgi_persist import Policy
+from wsgi_persist.status import Counters, Event, Inside, Leak, OutageState, PinState, Snapshot, Worker
+from wsgi_persist.status.account import KINDS
+from wsgi_persist.status.reasons import CLOSED, LOST
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.rst"))}
@@ -175,3 +178,14 @@ def test_every_entry_says_why_and_what_to_do(title: str) -> None:
 def test_option_is_in_the_guide(name: str) -> None:
     _, _, options = PAGES["guide.rst"].partition("\nOptions\n-------\n")
     assert f"``{name}``" in options
+
+
+def test_page_on_the_status_has_every_part_of_it() -> None:
+    """Names of the JSON, kinds of events, reasons and states."""
+    page = PAGES["status.rst"]
+    parts = (Snapshot, Worker, Inside, PinState, Counters, OutageState, Event, Leak)
+    names = {field.name for part in parts for field in fields(part)}
+    for name in {*names, *KINDS, *LOST, *CLOSED}:
+        assert f"``{name}``" in page, name
+    listed = re.findall(r"^``(\w+)``  +\S", page.partition("Kinds of events")[2], re.MULTILINE)
+    assert listed == list(KINDS)
