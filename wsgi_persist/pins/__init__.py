@@ -1,6 +1,6 @@
 """One connection that is kept: its states, whether it is alive, and a session as good as new."""
 
-from wsgi_persist.pins.liveness import NEVER, Watch
+from wsgi_persist.pins.liveness import Watch
 from wsgi_persist.pins.pin import PinnedConnection
 from wsgi_persist.pins.session import Session
 from wsgi_persist.pins.state import CLOSED, LOST, Claim, Holder, Standing, State
@@ -8,7 +8,6 @@ from wsgi_persist.pins.state import CLOSED, LOST, Claim, Holder, Standing, State
 __all__ = [
     "CLOSED",
     "LOST",
-    "NEVER",
     "Claim",
     "Holder",
     "PinnedConnection",

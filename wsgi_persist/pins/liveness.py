@@ -11,8 +11,6 @@ from wsgi_persist.drivers import IDLE, Driver
 
 logger = logging.getLogger("wsgi_persist.liveness")
 
-NEVER = float("inf")
-
 
 class Watch:
     """The sockets of a scope's open pins, and the earliest of their deadlines.

@@ -10,9 +10,9 @@ from typing import Any
 
 from wsgi_persist.drivers import ACTIVE, UNKNOWN, Driver, driver_of, neutralise, quietly_close
 from wsgi_persist.errors import LeakedStateError
-from wsgi_persist.events import tell
+from wsgi_persist.events import NEVER, tell
 from wsgi_persist.pins.greeting import Greeting
-from wsgi_persist.pins.liveness import NEVER, Watch, answers, is_alive_though_readable, is_readable
+from wsgi_persist.pins.liveness import Watch, answers, is_alive_though_readable, is_readable
 from wsgi_persist.pins.session import Session
 from wsgi_persist.pins.state import MOVES, Claim, Holder, State
 from wsgi_persist.policy import Policy
