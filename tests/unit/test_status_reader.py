@@ -133,7 +133,7 @@ def test_every_flipped_byte_is_refused_or_makes_no_difference() -> None:
         ({"inside": [7]}, "not a Inside"),
         ({"events": [None] * 5000}, "no list"),
         ({"stopped": "x" * 5000}, "no text"),
-        ({"stopped": "\ud800"}, "no text"),
+        ({"stopped": "\ud800"}, "no text in it"),
         ({"stopped": 7}, "no text"),
         ({"counters": {**body(Counters()), "opened": 1.5}}, "no whole number"),
         ({"counters": {**body(Counters()), "opened": 2**64}}, "no whole number"),

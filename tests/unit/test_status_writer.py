@@ -138,6 +138,26 @@ def test_busy_worker_writes_twice_a_second(writer: Writer, clock: Clock, writes:
     assert len(writes) <= 2 * 4 + 1, "its last request has to be seen leaving"
 
 
+def test_usual_request_reads_the_clock_once_and_writes_nothing(
+    writer: Writer, clock: Clock, writes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scope = process_scope()
+    process_scope().enter(ENVIRON).leave()
+    readings: list[float] = []
+
+    def read() -> float:
+        readings.append(clock.now)
+        return clock.now
+
+    scope._clock = read
+    monkeypatch.setattr("wsgi_persist.status.writer.monotonic", read)
+    monkeypatch.setattr(time, "time", read)
+    writes.clear()
+    for _ in range(100):
+        scope.enter(ENVIRON).leave()
+    assert (len(readings), writes) == (100, [])
+
+
 def test_numbers_alone_are_not_written(writer: Writer, folder: Path) -> None:
     events.tell("reset")
     assert list(folder.iterdir()) == []
@@ -236,9 +256,31 @@ def test_file_that_was_removed_is_made_again(writer: Writer, folder: Path, clock
     assert snapshot(folder).counters.opened == 2
 
 
+def test_descriptor_that_is_another_files_by_now_is_left_alone(
+    writer: Writer, folder: Path, clock: Clock, tmp_path: Path
+) -> None:
+    """As after a daemon has closed all that it inherited."""
+    events.tell("opened")
+    fd = writer._slot._fd
+    (tmp_path / "other").write_text("untouched")
+    with (tmp_path / "other").open("r+") as other:
+        os.dup2(other.fileno(), fd)
+        clock.now += 1
+        events.tell("opened")
+        os.close(fd)
+        clock.now += 1
+        events.tell("opened")
+    assert (tmp_path / "other").read_text() == "untouched"
+    assert sorted(seen.state for seen in read(folder)[0].workers) == ["dead", "running"]
+    os.close(writer._slot._fd)
+    clock.now += 1
+    events.tell("opened")
+    assert len(read(folder)[0].workers) == 3
+
+
 def test_large_snapshot_is_cut_to_its_place(writer: Writer, folder: Path, clock: Clock) -> None:
     for number in range(60):
-        events.tell("lost", request=f"{number}" + "\xe9" * 500, text="\xe9" * 500)
+        events.tell("lost", request=f"{number}" + "\U0001f600" * 500, text="\U0001f600" * 500)
     clock.now += 1
     events.tell("lost", request="the last")
     found = snapshot(folder)

@@ -20,7 +20,7 @@ T = TypeVar("T", Snapshot, Totals)
 
 def encoded(part: Snapshot | Totals, number: int = 0) -> bytes:
     """:param number: how often it was written before."""
-    body = json.dumps(part, default=vars, separators=(",", ":")).encode()
+    body = json.dumps(part, default=vars, separators=(",", ":"), ensure_ascii=False).encode()
     return _MAGIC + b" %d %08x %08x %08x\n" % (FORMAT, number, len(body), zlib.crc32(body)) + body
 
 
@@ -37,11 +37,18 @@ def decoded(kind: type[T], data: bytes) -> T:
             faults.append(fault)
     if not bodies:
         raise faults[0]
+    return shaped(kind, _loaded(max(bodies)[1]))
+
+
+def _loaded(body: bytes) -> object:
     try:
-        found = json.loads(max(bodies)[1])
+        found: object = json.loads(body)
+        if b"\\u" in body:
+            # Halves of surrogate pairs, which only come so, are nothing that could be written out.
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     except (ValueError, RecursionError):
-        raise Malformed("no JSON") from None
-    return shaped(kind, found)
+        raise Malformed("no JSON, or no text in it") from None
 
 
 def _body(place: bytes) -> tuple[int, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 from dataclasses import dataclass
@@ -113,9 +114,12 @@ def _seen(path: Path, owner: int) -> Seen:
         os.close(fd)
 
 
+_this_host = functools.cache(socket.gethostname)
+
+
 def _is_there(worker: Worker) -> bool:
     """A child that it left behind may hold its lock, and another process may have its pid by now."""
-    if worker.host != socket.gethostname():
+    if worker.host != _this_host():
         return True  # in a container: its pids are others
     start = start_of(worker.pid)
     return exists(worker.pid) and (not start or not worker.start or start == worker.start)

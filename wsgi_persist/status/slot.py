@@ -17,6 +17,7 @@ class Slot:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._fd = -1
+        self._file = (0, 0)  # device and inode
         self._number = 0
 
     @property
@@ -27,12 +28,23 @@ class Slot:
         """
         :raises OSError: the disk is full, the folder is not there, or of another user.
         """
-        if self.is_made and os.fstat(self._fd).st_nlink == 0:
-            self.forget()  # somebody has removed it
-        if self.is_made:
+        if self.is_made and self._is_there():
             self._put(snapshot)
         else:
             self._make(snapshot)
+
+    def _is_there(self) -> bool:
+        """Somebody may have removed the file, or closed the descriptor, whose number may be another's now."""
+        try:
+            found = os.fstat(self._fd)
+        except OSError:
+            self._fd = -1
+            return False
+        if (found.st_dev, found.st_ino) != self._file:
+            self._fd = -1
+        elif not found.st_nlink:
+            self.forget()
+        return self.is_made
 
     def forget(self) -> None:
         """In a forked child: the file, and the lock on it, are the parent's."""
@@ -49,7 +61,10 @@ class Slot:
         draft = self._folder / draft_of(name)
         self._fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         try:
-            took_lock(self._fd)
+            if not took_lock(self._fd):
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(draft))
+            found = os.fstat(self._fd)
+            self._file = found.st_dev, found.st_ino
             self._put(snapshot)
             draft.rename(self._folder / name)
         except BaseException:
