@@ -39,6 +39,10 @@ def workers(folder: Path) -> list[Seen]:
     return site.workers
 
 
+def told(seen: Seen) -> tuple[str, list[str]]:
+    return seen.state, [event.kind for event in seen.snapshot.events]
+
+
 def test_virtual_host_says_where(apache: StartApache, server: Server, folder: Path) -> None:
     running = apache(defines={"PERSIST_STATUS": folder}, given={"modules": ["env"]})
     for _ in range(5):
@@ -59,10 +63,10 @@ def test_virtual_host_says_where(apache: StartApache, server: Server, folder: Pa
 def test_worker_that_is_killed_is_followed_by_another(
     apache: StartApache, server: Server, folder: Path
 ) -> None:
+    """The warm-up is told before any request."""
     apache(PERSIST_STATUS=str(folder))
-    assert eventually(lambda: [seen.state for seen in workers(folder)], ["running"], timeout=20)
+    assert eventually(lambda: list(map(told, workers(folder))), [("running", ["opened"])], timeout=20)
     (seen,) = workers(folder)
-    assert [event.kind for event in seen.snapshot.events] == ["opened"], "before any request, by the warm-up"
     os.kill(seen.snapshot.worker.pid, signal.SIGKILL)
     assert eventually(lambda: sorted(seen.state for seen in workers(folder)), ["dead", "running"], timeout=20)
 

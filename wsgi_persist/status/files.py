@@ -19,7 +19,7 @@ _ATTEMPTS = 3
 
 def name_of_file(pid: int, started: float) -> str:
     """No two workers of a folder have the same."""
-    return f"worker-{pid}-{started * 1000:.0f}"
+    return f"worker-{pid}-{started * 1e6:.0f}"
 
 
 def is_of_worker(name: str) -> bool:

@@ -69,6 +69,8 @@ class _Undecided:
         """Not told: the state of each pin will be."""
 
     def look(self, now: float, environ: Mapping[str, Any]) -> float:
+        if "wsgi.version" not in environ:
+            return now  # the warm-up, which is no request of Apache's
         events.listen(None)
         folder = environ.get(VARIABLE)
         return _begin(folder, self._wrap).look(now, environ) if folder else events.NEVER
