@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -317,3 +319,37 @@ def test_sum_of_a_site_is_that_of_its_visitors(server: Server, folder: Path) -> 
             assert eventually(lambda: "running" in states(folder), False)
     assert seen == sorted(seen)
     assert len(workers(folder)) == 3
+
+
+def test_numbers_are_those_of_visitors_and_of_the_server(server: Server, folder: Path) -> None:
+    """Sessions are ended under load, in transactions and between; a worker's last word is complete."""
+    paths = ["/three/", "/busy/?seconds=0.03", "/pid/", "/plain/"]
+    end_all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'wsgi%'"
+    statuses: Counter[int] = Counter()
+    is_over = threading.Event()
+
+    def harm() -> None:
+        while not is_over.wait(0.1):
+            server(end_all)
+
+    with serving("gunicorn", server, folder, SITE_DATABASE='{"ATOMIC_REQUESTS": true}') as running:
+        statuses[get(running.port, "/plain/").status] += 1
+        harmer = threading.Thread(target=harm)
+        harmer.start()
+        for _ in range(60):
+            for path in paths:
+                statuses[get(running.port, path).status] += 1
+        is_over.set()
+        harmer.join()
+        get(running.port, "/pid/")
+        statuses[200] += 1
+    (seen,) = workers(folder)
+    counters = seen.snapshot.counters
+    assert set(statuses) == {200, 503}
+    # One more is that of whoever waits until the server answers.
+    assert counters.requests == sum(statuses.values()) + 1
+    assert counters.answered_503 == statuses[503]
+    killed = sum("terminating connection due to administrator command" in line for line in server.log())
+    assert sum(counters.lost.values()) == killed > 5
+    assert counters.opened == server.connections()
+    assert counters.opened == killed + 1
