@@ -16,6 +16,8 @@ CLOSED = {
     "read_only": ("the server is read-only",),
     "stale_plan": ("a plan may no longer fit",),
     "by_application": ("closed by the application",),
+    "too_many": ("the least recently used",),
+    "alias_gone": ("its alias is gone",),
     "settings_changed": ("the settings of",),
     "still_held": ("its wrapper may",),
     "other": ("",),
