@@ -51,10 +51,8 @@ class PinnedConnection:
         self.backend = 0
         self.serial = 0
         self.opened = self.checks = self.pings = 0
-        self.opened_at = 0.0
         self.leases = 0
-        self.expires_at = 0.0
-        self.used_at = 0.0
+        self.opened_at = self.expires_at = self.used_at = 0.0
         self.suspect = False
         self.is_lost = False
         self.in_block = False
