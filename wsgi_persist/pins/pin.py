@@ -33,8 +33,7 @@ class PinnedConnection:
     :ivar greeting: the first words on a new connection, before it is held.
     :ivar serial: tells connections apart within the process; 0 before the first.
     :ivar leases: how often the present connection was leased.
-    :ivar opened: how many connections this pin has had, the present one since ``opened_at``.
-    :ivar checks: how often its socket was readable while it was idle; ``pings``: of round trips.
+    :ivar opened: how many connections this pin has had; ``checks`` and ``pings``: how often it was tried.
     :ivar in_block: whether the application is inside a transaction that it began with a plain pin.
     :ivar claim: what it is kept for, if that may end before the process does.
     :ivar is_lost: whether the application was told that the leased connection is gone.
@@ -180,11 +179,7 @@ class PinnedConnection:
     def drop(self, reason: str) -> None:
         """Close the connection, whatever its condition."""
         logger.info(
-            "pin %r: closed backend %d after %d leases: %s",
-            self.name,
-            self.backend,
-            self.leases,
-            reason,
+            "pin %r: closed backend %d after %d leases: %s", self.name, self.backend, self.leases, reason
         )
         tell("closed", self.name, text=reason, backend=self.backend)
         self._close(State.EMPTY)

@@ -30,7 +30,7 @@ KINDS = {
     "in_reach": "and is in reach again",
     "rolled_back": "a request left a transaction open",
     "leak": "a request left session state, the first time",
-    "own_scope": "a request got connections of its own",
+    "own_scope": "a request got connections of its own, the first time",
     "cancelled": "mod_wsgi gave up on a request",
     "stopped": "the worker stops",
 }
@@ -90,7 +90,7 @@ class Account:
             return self._note_leak(request, "transaction", "")
         if kind == "leak":
             return self._note_leak(request, facts["what"], _shown(facts["sql"]))
-        return kind in KINDS
+        return kind in KINDS and (kind != "own_scope" or self._counts["own_scopes"] == 1)
 
     def _note_leak(self, request: str, what: str, statement: str) -> bool:
         leak = (short(request), what, statement)
