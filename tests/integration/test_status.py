@@ -270,7 +270,7 @@ def test_killed_worker_is_dead_and_its_counters_stay(server: Server, folder: Pat
         (seen,) = workers(folder)
         os.kill(seen.snapshot.worker.pid, signal.SIGKILL)
         assert eventually(lambda: states(folder), ["dead"])
-        assert requests(folder) == before
+        assert before <= requests(folder) <= before + 1, "the last one was counted when it left"
         assert get(running.port, "/pid/").status == 200
         assert states(folder) == ["dead", "running"]
         assert requests(folder) >= before
@@ -350,6 +350,8 @@ def test_numbers_are_those_of_visitors_and_of_the_server(server: Server, folder:
     assert counters.requests == sum(statuses.values()) + 1
     assert counters.answered_503 == statuses[503]
     killed = sum("terminating connection due to administrator command" in line for line in server.log())
-    assert sum(counters.lost.values()) == killed > 5
-    assert counters.opened == server.connections()
-    assert counters.opened == killed + 1
+    lost = sum(counters.lost.values())
+    assert lost > 5
+    assert counters.opened == lost + 1
+    # The others were ended before their worker had them.
+    assert server.connections() - counters.opened == killed - lost
