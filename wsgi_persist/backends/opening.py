@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 import weakref
 from collections.abc import Callable, Iterator
@@ -23,7 +22,9 @@ if TYPE_CHECKING:
 else:
     Base = object
 
-_connects_with = operator.itemgetter("NAME", "USER", "PASSWORD", "HOST", "PORT", "AUTOCOMMIT", "OPTIONS")
+# Not PASSWORD: authentication is over once a connection stands, and it may be made anew for each.
+_connects_with = operator.itemgetter("NAME", "USER", "HOST", "PORT", "AUTOCOMMIT", "OPTIONS")
+_SECRETS = {"password", "passfile", "sslpassword"}  # libpq's, in OPTIONS
 
 
 class _Outages(dict[str, Outage]):
@@ -96,11 +97,14 @@ class OpeningMixin(Base):
         super().init_connection_state()
 
     def _fits(self, made_for: Any) -> bool:
-        return bool(made_for == (self.timezone_name, _connects_with(self.settings_dict)))
+        present = self.timezone_name, *_connects_with(self.settings_dict)
+        return bool(made_for == present or _but_secrets(made_for) == _but_secrets(present))
 
     def _made_for(self) -> tuple[Any, ...]:
-        """All that a connection is opened with; copied, as settings are changed in place for tests."""
-        return self.timezone_name, tuple(map(copy.copy, _connects_with(self.settings_dict)))
+        """All that a connection is opened with; copied where settings are changed in place for tests."""
+        *plain, options = _connects_with(self.settings_dict)
+        # As they are: a copy of a lazy value is another one, and to compare it is to ask for it.
+        return self.timezone_name, *plain, dict(options)
 
     def _open(self, scope: Scope, pin: PinnedConnection) -> None:
         _outages[self.alias].connect(lambda: self._attempt(scope, pin), scope, self.persist_policy)
@@ -140,3 +144,8 @@ class OpeningMixin(Base):
         finally:
             if note in self.execute_wrappers:
                 self.execute_wrappers.remove(note)
+
+
+def _but_secrets(made_for: tuple[Any, ...]) -> tuple[Any, ...]:
+    *plain, options = made_for
+    return *plain, {key: value for key, value in options.items() if key not in _SECRETS}
