@@ -36,6 +36,8 @@ GUESTS = {
     "status": {"_typeshed"},
     # The site's interpreter runs it; the command line never imports it.
     "command.probe": {"django"},
+    "status": {"_typeshed"},
+    "status.metrics": {"prometheus_client"},
 }
 
 # Who looks for modules by name, at run time: a driver, Django, or a coroutine library that the application

@@ -1,5 +1,6 @@
 """What the workers tell of themselves, in small files of a runtime folder, and who reads them."""
 
+from wsgi_persist.status.page import StatusPage, application
 from wsgi_persist.status.reader import RUNTIME, read
 from wsgi_persist.status.site import DEAD, RUNNING, STOPPED, Seen, Site
 from wsgi_persist.status.snapshot import (
@@ -33,9 +34,11 @@ __all__ = [
     "Seen",
     "Site",
     "Snapshot",
+    "StatusPage",
     "Totals",
     "Worker",
     "added",
+    "application",
     "begin",
     "plain",
     "read",
