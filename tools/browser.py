@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +22,7 @@ from tools.machine import SEARCH
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 LACKING = "no Chromium here: apt-get install chromium"
+PATIENCE = 30  # seconds
 OPTIONS = (
     "--headless",
     "--remote-debugging-pipe",
@@ -106,6 +108,8 @@ class Browser:
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            if not select.select([self._answers], [], [], PATIENCE)[0]:
+                raise BrowserError(f"Chromium has said nothing for {PATIENCE} s")
             data = os.read(self._answers, 65536)
             if not data:
                 raise BrowserError("Chromium has ended")

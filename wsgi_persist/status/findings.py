@@ -29,11 +29,6 @@ class Finding:
     text: str
 
 
-def of_sites(sites: list[Site], history: History, now: float) -> list[Finding]:
-    found = [finding for site in sites for finding in of_site(site, history, now)]
-    return sorted(found, key=lambda finding: (-finding.level, finding.site))
-
-
 def of_site(site: Site, history: History, now: float) -> Iterator[Finding]:
     for level, text in (*_outages(site, now), *_ends(site), *_slow(site, now), *_recent(site, history, now)):
         yield Finding(level, site.name, text)

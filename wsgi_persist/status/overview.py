@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
-from wsgi_persist.status.findings import Finding, Level, of_sites
+from wsgi_persist.status.database import Database
+from wsgi_persist.status.findings import Finding, Level, of_site
 from wsgi_persist.status.marks import SHAPES, WORDS, kind, mark
 from wsgi_persist.status.markup import Html, joined, tag
 from wsgi_persist.status.site import Site
 from wsgi_persist.status.section import section
+from wsgi_persist.status.sessions import of_database, sessions
 from wsgi_persist.status.times import clock
 from wsgi_persist.status.watch import Reading
 
@@ -19,19 +22,28 @@ STYLE = Path(__file__).with_name("style.css").read_text()
 REFRESHES = (0, 5, 30)
 
 
-def overview(reading: Reading, chosen: str | None, refresh: int, root: str) -> Html:
+def overview(
+    reading: Reading, database: Database | None, chosen: str | None, refresh: int, root: str
+) -> Html:
     """:param chosen: the name of the one site that is shown.
     :param refresh: seconds until a browser asks again; 0: not by itself.
     :param root: the address of this page, without a slash at its end.
     """
     sites = [site for site in reading.sites if chosen in (None, site.name)]
-    found = of_sites(sites, reading.history, reading.time)
+    found = _worst_first(reading, sites, database)
     main = tag(
         "main",
         tag("section", tag("h2", "What is wrong"), _findings(found, sites), aria_label="What is wrong"),
         *(section(site, reading.history, reading.time) for site in sites),
+        *([sessions(database, time.time())] if database else []),
     )
     return _document(_title(found, chosen), _header(reading, chosen, refresh, root), main, refresh)
+
+
+def _worst_first(reading: Reading, sites: list[Site], database: Database | None) -> list[Finding]:
+    found = [finding for site in sites for finding in of_site(site, reading.history, reading.time)]
+    found += of_database(database, time.time()) if database else []
+    return sorted(found, key=lambda finding: (-finding.level, finding.site))
 
 
 def refused(status: str, told: str, root: str) -> Html:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote
 
+from wsgi_persist.status.database import Database
 from wsgi_persist.status.markup import Html
 from wsgi_persist.status.overview import STYLE, overview, refused
 from wsgi_persist.status.reader import RUNTIME
@@ -40,14 +41,21 @@ class StatusPage:
 
     :param folder: that of one site, or the one in which sites have theirs. Without it:
         ``PERSIST_STATUS`` in the process's environment, or ``/run/wsgi_persist``.
+    :param connect: called without arguments, connects to the PostgreSQL that is shown beside them, by
+        psycopg 3 or psycopg2. It may wait: a thread of its own calls it, and asks every few seconds.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str] | None = None, *, connect: Callable[[], Any] | None = None
+    ) -> None:
         self._watch = Watch(Path(folder or os.environ.get("PERSIST_STATUS") or RUNTIME))
+        self._database = Database(connect) if connect else None
 
     def start(self) -> None:
-        """Look at the workers from now on, and not first when the page is asked for."""
+        """Look from now on, and not first when the page is asked for."""
         self._watch.start()
+        if self._database:
+            self._database.start()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         self.start()
@@ -72,7 +80,7 @@ class StatusPage:
         reading = self._watch.reading()
         if site is not None and site not in [each.name for each in reading.sites]:
             return _refused("404 Not Found", "There is no such site.", root)
-        return _html("200 OK", overview(reading, site, refresh, root))
+        return _html("200 OK", overview(reading, self._database, site, refresh, root))
 
 
 def _metrics(reading: Reading, accept: str) -> Answer:

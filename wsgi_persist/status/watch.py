@@ -11,6 +11,7 @@ from pathlib import Path
 from wsgi_persist.status.history import STEP, History
 from wsgi_persist.status.reader import read
 from wsgi_persist.status.site import Site
+from wsgi_persist.status.repeater import Repeater
 
 FRESH = 1.0  # seconds: workers write no more often, and many who look at once are shown the same
 QUICK = 0.03  # seconds: where reading takes longer, as with hundreds of workers, no visitor waits for it
@@ -34,7 +35,7 @@ class Watch:
         self._lock = threading.Lock()
         self._last: Reading | None = None
         self._history = History()
-        self._thread: threading.Thread | None = None
+        self.start = Repeater(self.look, STEP / 2).start
 
     def reading(self) -> Reading:
         """What the files said within the last second; where they are many, when the thread read them."""
@@ -51,15 +52,3 @@ class Watch:
                 self._history.add(sites, now)
                 self._last = Reading(now, sites, self._history, self._clock() - now)
             return self._last
-
-    def start(self) -> None:
-        """Look without being asked. A process that was forked since has no such thread any more."""
-        with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._keep_looking, name="wsgi_persist", daemon=True)
-                self._thread.start()
-
-    def _keep_looking(self) -> None:
-        while True:
-            self.look()
-            time.sleep(STEP / 2)

@@ -1,0 +1,78 @@
+"""The page of the workers in its process group of the shipped virtual host."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.apache.conftest import StartApache
+from tests.conftest import Server, eventually
+from tests.http import get
+from tests.page.scenes import Scene
+from tools.apache import Apache, children, public_folder
+from tools.postgres import Cluster
+
+PAGE = "/persist-status"
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    folder = public_folder("status")
+    scene = Scene(folder, time.time())
+    yield scene
+    scene.close()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def running(apache: StartApache, scene: Scene, project: Path) -> Apache:
+    shutil.copy(ROOT / "deploy" / "persist_status.py", project)
+    defines = {"PERSIST_STATUS_PAGE": PAGE}
+    return apache(2, defines=defines, PERSIST_STATUS=str(scene.folder))
+
+
+@contextmanager
+def stopped(cluster: Cluster) -> Iterator[None]:
+    """All its processes, as on a machine that hangs."""
+    pids = [cluster.pid, *children(cluster.pid)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_site_and_page_are_served_by_processes_of_their_own(running: Apache, scene: Scene) -> None:
+    scene.worker("shop", 1)
+    assert len(running.daemon_pids()) == 3
+    assert get(running.port, "/plain/").status == 200
+    answer = get(running.port, PAGE)
+    assert answer.status == 200
+    assert "Workers: 1 of 1 run" in answer.text
+    assert f'href="{PAGE}/metrics"' in answer.text
+    assert get(running.port, f"{PAGE}/metrics").text.count("wsgi_persist_requests_total{") == 1
+
+
+def test_page_answers_while_all_workers_hang(running: Apache, server: Server) -> None:
+    sleep = (running.port, "/sleep/?seconds=20")
+    visitors = [threading.Thread(target=get, args=sleep, daemon=True) for _ in range(2)]
+    for visitor in visitors:
+        visitor.start()
+    assert eventually(server.sleeping, 2, timeout=20)
+    with stopped(server.cluster):
+        for path in (PAGE, f"{PAGE}/metrics"):
+            assert get(running.port, path, timeout=5).status == 200, running.error_text()
+    server("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'")
+    for visitor in visitors:
+        visitor.join(30)
