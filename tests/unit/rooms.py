@@ -24,8 +24,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"sql", "policy"}),
     frozenset({"redaction", "errors", "events", "version"}),
 )
-# A room within a room.
-INNER = "backends.checks"
+# Rooms within a room.
+INNER = ("backends.checks", "status.page")
 # These look at a site from outside, by another process: nothing of the floors imports them.
 BESIDE = {"command": {"redaction", "version", "status"}, "__main__": {"command", "redaction", "version"}}
 # Whose imports are not the standard library's, by room or module. No room needs a driver to be installed.
@@ -36,8 +36,7 @@ GUESTS = {
     "status": {"_typeshed"},
     # The site's interpreter runs it; the command line never imports it.
     "command.probe": {"django"},
-    "status": {"_typeshed"},
-    "status.metrics": {"prometheus_client"},
+    "status.page.metrics": {"prometheus_client"},
 }
 
 # Who looks for modules by name, at run time: a driver, Django, or a coroutine library that the application
@@ -115,7 +114,7 @@ def _arrows(sources: Sources) -> Iterator[str]:
             if room_of(target) == room:
                 if target == room:
                     yield f"{module} imports by the door of its own room"
-                elif target.startswith(f"{INNER}.") and not module.startswith(INNER):
+                elif any(target.startswith(f"{inner}.") and not module.startswith(inner) for inner in INNER):
                     yield f"past the door: {module} imports {target}"
             elif not target or room_of(target) not in _below(room):
                 yield f"an arrow up: {module} imports {target or PACKAGE}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from wsgi_persist.status.charts import chart, figures
-from wsgi_persist.status.findings import ages, leaks, longest, running, state_of
-from wsgi_persist.status.history import BARS, STEP, History, Sums
-from wsgi_persist.status.marks import mark
-from wsgi_persist.status.markup import Html, joined, shortened, table, tag, words
+from wsgi_persist.status.page.charts import chart, figures
+from wsgi_persist.status.page.findings import ages, leaks, longest, running, state_of
+from wsgi_persist.status.page.history import BARS, STEP, History, Sums
+from wsgi_persist.status.page.marks import mark
+from wsgi_persist.status.page.markup import Html, joined, shortened, table, tag, words
+from wsgi_persist.status.page.times import ago, clock
 from wsgi_persist.status.site import Seen, Site
 from wsgi_persist.status.snapshot import Event, PinState
-from wsgi_persist.status.times import ago, clock
 
 EVENTS = 50
 LOSSES = ("broke", "lost")  # kinds of events

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote
 
-from wsgi_persist.status.database import Database
-from wsgi_persist.status.markup import Html
-from wsgi_persist.status.overview import STYLE, overview, refused
+from wsgi_persist.status.page.database import Database
+from wsgi_persist.status.page.markup import Html
+from wsgi_persist.status.page.overview import STYLE, overview, refused
+from wsgi_persist.status.page.watch import Reading, Watch
 from wsgi_persist.status.reader import RUNTIME
-from wsgi_persist.status.watch import Reading, Watch
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -85,7 +85,7 @@ class StatusPage:
 
 def _metrics(reading: Reading, accept: str) -> Answer:
     try:
-        from wsgi_persist.status.metrics import exposition
+        from wsgi_persist.status.page.metrics import exposition
     except ModuleNotFoundError as error:
         if error.name != "prometheus_client":
             raise

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsgi_persist.redaction import redacted
-from wsgi_persist.status.repeater import Repeater
+from wsgi_persist.status.page.repeater import Repeater
 
 PAUSE = 5.0  # seconds between two questions
 LIMITS = """SELECT current_setting('max_connections')::int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wsgi_persist.status.markup import Html, joined, tag
+from wsgi_persist.status.page.markup import Html, joined, tag
 
 WIDTH, HEIGHT = 360, 64
 BASE = HEIGHT - 1  # a line to stand on

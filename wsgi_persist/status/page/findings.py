@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from wsgi_persist.status.history import History
+from wsgi_persist.status.page.history import History
+from wsgi_persist.status.page.times import ago
 from wsgi_persist.status.site import DEAD, RUNNING, STOPPED, Seen, Site
 from wsgi_persist.status.snapshot import Leak, OutageState
-from wsgi_persist.status.times import ago
 
 SLOW = 10.0  # seconds that a request may take before it is told of
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsgi_persist.status.history import STEP, History
+from wsgi_persist.status.page.history import STEP, History
+from wsgi_persist.status.page.repeater import Repeater
 from wsgi_persist.status.reader import read
 from wsgi_persist.status.site import Site
-from wsgi_persist.status.repeater import Repeater
 
 FRESH = 1.0  # seconds: workers write no more often, and many who look at once are shown the same
 QUICK = 0.03  # seconds: where reading takes longer, as with hundreds of workers, no visitor waits for it

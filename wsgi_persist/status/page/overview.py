@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
-from wsgi_persist.status.database import Database
-from wsgi_persist.status.findings import Finding, Level, of_site
-from wsgi_persist.status.marks import SHAPES, WORDS, kind, mark
-from wsgi_persist.status.markup import Html, joined, tag
+from wsgi_persist.status.page.database import Database
+from wsgi_persist.status.page.findings import Finding, Level, of_site
+from wsgi_persist.status.page.marks import SHAPES, WORDS, kind, mark
+from wsgi_persist.status.page.markup import Html, joined, tag
+from wsgi_persist.status.page.section import section
+from wsgi_persist.status.page.sessions import of_database, sessions
+from wsgi_persist.status.page.times import clock
+from wsgi_persist.status.page.watch import Reading
 from wsgi_persist.status.site import Site
-from wsgi_persist.status.section import section
-from wsgi_persist.status.sessions import of_database, sessions
-from wsgi_persist.status.times import clock
-from wsgi_persist.status.watch import Reading
 
 STYLE = Path(__file__).with_name("style.css").read_text()
 REFRESHES = (0, 5, 30)
