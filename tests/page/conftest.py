@@ -33,7 +33,7 @@ class Silent(WSGIRequestHandler):
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    scene = Scene(tmp_path, time.time())
+    scene = Scene(tmp_path / "status", time.time())
     yield scene
     scene.close()
 

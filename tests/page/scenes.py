@@ -10,9 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wsgi_persist.status import Counters, Event, Inside, Leak, OutageState, PinState, Snapshot, Worker
+from wsgi_persist.status import (
+    Counters,
+    Event,
+    Inside,
+    Leak,
+    OutageState,
+    PinState,
+    Snapshot,
+    Totals,
+    Worker,
+)
 from wsgi_persist.status.encoding import encoded
-from wsgi_persist.status.files import name_of_file, start_of
+from wsgi_persist.status.files import TOTALS, name_of_file, start_of
 
 LEAKS = [
     Leak("GET '/report/'", "SET", "SET work_mem = $1", 31),
@@ -45,9 +55,11 @@ class Scene:
 
     def usual(self, site: str, number: int, started: float) -> Snapshot:
         pid, now = os.getpid(), self.now
-        worker = Worker(
-            *(site, pid, start_of(pid), socket.gethostname(), "mod_wsgi 6.0.0", "0.1.0", "process", started)
-        )
+        name = site.encode("ascii", "replace").decode()
+        where = (start_of(pid), socket.gethostname(), "mod_wsgi 6.0.0", "0.1.0", "process")
+        name = site.encode("ascii", "replace").decode()
+        where = (start_of(pid), socket.gethostname(), "mod_wsgi 6.0.0", "0.1.0", "process")
+        worker = Worker(name, pid, *where, started)
         opened, leases = now - 60 - self._random.random() * 1500, self._random.randrange(100, 9000)
         pin = PinState("default", "process", "open", 4000 + number, opened, leases, 2, 1, now - 1)
         event = Event(opened, "opened", "default", "", f"backend {4000 + number}")
@@ -72,6 +84,9 @@ class Scene:
                 Event(since, "outage", "default", "GET '/'", told),
             ],
         )
+
+    def gone(self, site: str, totals: Totals) -> None:
+        (self.folder / site / TOTALS).write_bytes(encoded(totals))
 
     def close(self) -> None:
         for fd in self._held:

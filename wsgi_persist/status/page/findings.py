@@ -60,6 +60,10 @@ def longest(seen: Seen, now: float) -> float:
     return max((now - inside.since for inside in seen.snapshot.inside), default=0.0)
 
 
+def slow(site: Site, now: float) -> list[Seen]:
+    return [seen for seen in running(site) if longest(seen, now) > SLOW]
+
+
 def ages(site: Site, now: float) -> list[float]:
     """Of the connections that are open, in seconds."""
     opened = (pin.opened for seen in running(site) for pin in seen.snapshot.pins)
@@ -99,10 +103,9 @@ def _ends(site: Site) -> Iterator[tuple[Level, str]]:
 
 
 def _slow(site: Site, now: float) -> Iterator[tuple[Level, str]]:
-    slow = [seen for seen in running(site) if longest(seen, now) > SLOW]
-    if slow:
-        all_of_them = len(slow) == len(running(site))
-        who = "All workers have" if all_of_them else _counted(len(slow), "worker has", "workers have")
+    if found := slow(site, now):
+        all_of_them = len(found) == len(running(site))
+        who = "All workers have" if all_of_them else _counted(len(found), "worker has", "workers have")
         level = Level.FAULT if all_of_them else Level.WARNING
         yield level, f"{who} been busy with one request for more than {ago(SLOW)}"
 

@@ -77,6 +77,7 @@ class _Collector:
         yield self._gauge(
             "longest_request_seconds", "How long the oldest request is inside.", [], self._longest
         )
+        yield self._gauge("slow_workers", "Workers in one request for more than 10 s.", [], self._slow)
         yield self._gauge("oldest_connection_seconds", "Age of the oldest connection.", [], self._oldest)
         yield self._gauge("ignored_files", "Files of the runtime folder that say nothing.", [], _ignored)
 
@@ -107,6 +108,9 @@ class _Collector:
 
     def _longest(self, site: Site) -> dict[tuple[str, ...], float]:
         return {(): max((findings.longest(seen, self._now) for seen in findings.running(site)), default=0.0)}
+
+    def _slow(self, site: Site) -> dict[tuple[str, ...], float]:
+        return {(): len(findings.slow(site, self._now))}
 
     def _oldest(self, site: Site) -> dict[tuple[str, ...], float]:
         return {(): max(findings.ages(site, self._now), default=0.0)}

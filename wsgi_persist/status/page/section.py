@@ -10,7 +10,7 @@ from wsgi_persist.status.page.history import BARS, STEP, History, Sums
 from wsgi_persist.status.page.marks import mark
 from wsgi_persist.status.page.markup import Html, joined, shortened, table, tag, words
 from wsgi_persist.status.page.times import ago, clock
-from wsgi_persist.status.site import Seen, Site
+from wsgi_persist.status.site import STOPPED, Seen, Site
 from wsgi_persist.status.snapshot import Event, PinState
 
 EVENTS = 50
@@ -83,9 +83,14 @@ def _ages(site: Site, now: float) -> Html:
 
 def _workers(site: Site, now: float) -> Html:
     told = [(state_of(seen, now), seen) for seen in site.workers]
-    told.sort(key=lambda each: (-each[0][0], -longest(each[1], now), each[1].snapshot.worker.pid))
+    told.sort(key=lambda each: _place(each[0], each[1], now))
     rows = ([seen.snapshot.worker.pid, mark(*state), *_cells(seen, now)] for state, seen in told)
     return table(f"Workers: {len(running(site))} of {len(site.workers)} run", WORKERS, rows)
+
+
+def _place(state: tuple[int, str], seen: Seen, now: float) -> tuple[int, bool, float, int]:
+    """Worst first, and last those that have ended as they should."""
+    return -state[0], seen.state == STOPPED, -longest(seen, now), seen.snapshot.worker.pid
 
 
 def _cells(seen: Seen, now: float) -> Iterator[object]:
@@ -103,11 +108,11 @@ def _cells(seen: Seen, now: float) -> Iterator[object]:
 
 
 def _pin(pin: PinState, now: float) -> str:
-    where = "" if pin.scope == "process" else f" of a {pin.scope}"
+    name = shortened(pin.pin) + ("" if pin.scope == "process" else f" of a {pin.scope}")
     if pin.opened is None:
-        return f"{pin.pin}{where}: {pin.state}"
+        return f"{name}: {pin.state}"
     age = ago(now - pin.opened)
-    return f"{pin.pin}{where}: {pin.state}, backend {pin.backend}, {age}, {pin.leases:,} leases"
+    return f"{name}: {pin.state}, backend {pin.backend}, {age}, {pin.leases:,} leases"
 
 
 def _lines(lines: Iterator[str]) -> Html:
@@ -115,7 +120,7 @@ def _lines(lines: Iterator[str]) -> Html:
 
 
 def _happened(event: Event, now: float) -> str:
-    return f"{clock(event.time, now)} {event.pin}: {shortened(event.text)}"
+    return f"{clock(event.time, now)} {shortened(event.pin)}: {shortened(event.text)}"
 
 
 def _sums(site: Site) -> Html:
@@ -149,12 +154,12 @@ def _events(site: Site, now: float) -> Html:
     found = [(event, seen) for seen in site.workers for event in seen.snapshot.events]
     found.sort(key=lambda each: each[0].time, reverse=True)
     rows = [
-        [clock(event.time, now), seen.snapshot.worker.pid, words(event.kind), event.pin, *_about(event)]
+        [clock(event.time, now), seen.snapshot.worker.pid, *_about(event)]
         for event, seen in found[:EVENTS]
     ]
     columns = ("Time", "Worker", "Event", "Pin", "Request", "Told")
     return table("Last events, the newest first", columns, rows) if rows else Html("")
 
 
-def _about(event: Event) -> tuple[str, str]:
-    return shortened(event.request), shortened(event.text)
+def _about(event: Event) -> list[str]:
+    return [words(event.kind), *map(shortened, (event.pin, event.request, event.text))]
