@@ -19,7 +19,7 @@ from tools.steps import undisturbed
 
 VHOSTS = Path(__file__).resolve().parent.parent / "deploy" / "apache"
 VHOST = VHOSTS / "wsgi_persist.conf"
-MODULES = ("unixd", "authz_core", "authz_host", "log_config", "alias")
+MODULES = ("unixd", "authz_core", "authz_host", "log_config", "alias", "env")
 READY = "resuming normal operations"
 
 MAIN = """\

@@ -20,7 +20,7 @@ from statistics import median
 
 from tools import environment, load
 from tools.apache import Apache, ApacheError
-from tools.httpd import require_readable
+from tools.httpd import daemon_group, daemon_user, require_readable
 from tools.postgres import Cluster, can_bind, free_port
 from tools.steps import ENDING, Trouble, alone, ended, run, say, undisturbed
 
@@ -28,6 +28,8 @@ SITE = environment.ROOT / "deploy" / "demo"
 DATABASE = "demo"
 WORKERS = 2
 PAGES = {"/": "list, by the ORM", "/sign/": "form", "/three/": "three queries", "/plain/": "none"}
+# Where all workers are shown.
+PAGE = "/persist-status"
 # The stock engine first: the ratio is against the first.
 VARIANTS = {
     "stock, CONN_MAX_AGE=0": "django.db.backends.postgresql",
@@ -48,6 +50,8 @@ class Demo:
         self.home = home
         self.port = port
         self.site = home / "site"
+        # Below it, what the workers tell of themselves.
+        self.status = home / "status"
         # Each connection leaves a line in the log, at once; the server's counters lag by seconds.
         self.cluster = Cluster(home / "postgresql", ["log_connections=on"])
         self.key = secrets.token_urlsafe(50)
@@ -59,6 +63,7 @@ class Demo:
             "DEMO_DB_NAME": DATABASE,
             "DEMO_DB_HOST": str(self.cluster.socket_dir),
             "DEMO_DB_PORT": str(self.cluster.port),
+            "DEMO_STATUS": str(self.status),
         }
 
     def prepare(self) -> None:
@@ -67,6 +72,10 @@ class Demo:
         shutil.copytree(SITE, self.site, ignore=shutil.ignore_patterns("__pycache__"))
         for path in [self.site, *self.site.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
+        shutil.rmtree(self.status, ignore_errors=True)
+        (self.status / DATABASE).mkdir(parents=True)
+        if os.geteuid() == 0:
+            shutil.chown(self.status / DATABASE, daemon_user().pw_name, daemon_group())
         # The import of psycopg2 loses a KeyboardInterrupt.
         with undisturbed():
             _create_database(self.cluster)
@@ -75,19 +84,22 @@ class Demo:
         log.unlink(missing_ok=True)
         run(command, log, {**os.environ, **self.environ(stock)})
 
-    def apache(self, name: str, port: int | None) -> Apache:
+    def apache(self, name: str, port: int | None, *, shown: bool = False) -> Apache:
+        """:param shown: its workers tell what they do, and there is a page of it."""
         root = self.home / name.split(",")[0]
         root.mkdir(exist_ok=True)
         defines = {
             "PERSIST_PROJECT": str(self.site),
             "PERSIST_PROCESSES": str(WORKERS),
             "PERSIST_SCRIPT": str(self.site / "demosite" / "wsgi.py"),
+            **({"PERSIST_STATUS_PAGE": PAGE} if shown else {}),
         }
+        tells = {"PERSIST_STATUS": str(self.status / DATABASE)} if shown else {}
         return Apache(
             root,
             port=port,
             defines=defines,
-            environ=self.environ(VARIANTS[name]),
+            environ={**self.environ(VARIANTS[name]), **tells},
             reaches=[self.cluster.socket_dir],
         )
 
@@ -174,7 +186,7 @@ def present(demo: Demo, stack: ExitStack, options: argparse.Namespace) -> None:
     stock, ours = VARIANTS
     servers = {
         stock: stack.enter_context(demo.apache(stock, None)),
-        ours: stack.enter_context(demo.apache(ours, demo.port)),
+        ours: stack.enter_context(demo.apache(ours, demo.port, shown=True)),
     }
     print(table(demo.measure(servers, options.rounds, options.seconds)), flush=True)
     if not options.once:
@@ -185,7 +197,8 @@ def present(demo: Demo, stack: ExitStack, options: argparse.Namespace) -> None:
 def serve(server: Apache) -> None:
     print("\nServing with wsgi_persist until Ctrl-C:", flush=True)
     for page, what in PAGES.items():
-        print(f"  {server.url}{page:8} {what}", flush=True)
+        print(f"  {server.url}{page:16} {what}", flush=True)
+    print(f"  {server.url}{PAGE:16} what the workers do", flush=True)
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
 

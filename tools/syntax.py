@@ -17,7 +17,7 @@ from tools.httpd import ApacheError, Httpd
 from tools.steps import say
 
 MODULES = (
-    *("unixd", "authz_core", "authz_host", "log_config", "alias"),
+    *("unixd", "authz_core", "authz_host", "log_config", "alias", "env"),
     *("headers", "macro", "socache_shmcb", "ssl"),
 )
 LOADS_MOD_WSGI = "load_mod_wsgi.conf"
@@ -88,7 +88,7 @@ def _configuration(file: Path, server: Httpd, root: Path) -> str:
     defines["PERSIST_FILES"] = VHOSTS
     defines["PERSIST_CERTIFICATE"] = defines["PERSIST_KEY"] = root / "tls.pem"
     defines["PERSIST_MOD_WSGI"] = server.wsgi
-    defines["PERSIST_STATUS_PAGE"] = Path("/persist-status")
+    defines["PERSIST_STATUS"], defines["PERSIST_STATUS_PAGE"] = root, Path("/persist-status")
     lines = "\n".join(f'Define {name} "{value}"' for name, value in defines.items())
     return CONFIG.format(load=load, root=root, defines=lines, file=file)
 
