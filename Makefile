@@ -4,7 +4,7 @@
 ENVIRONMENT = $(or $(PYTHON),python3) -B -m tools.environment
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test django-suite matrix lint bench profile ends faults docs fresh clean
+.PHONY: help demo test django-suite matrix lint bench profile ends faults docs picture fresh clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,6 +36,9 @@ lint: docs  ## style, types, direction of imports, Apache syntax, the manual wit
 docs:  ## the manual as HTML
 	@python=$$($(ENVIRONMENT) docs) && built=$$($(ENVIRONMENT) --where)/docs && \
 	"$$python" -m sphinx -q -W --keep-going -b html docs "$$built" && echo "--> $$built/index.html"
+
+picture:  ## the page of the demonstration's workers as README shows it, in Chromium (docs/figures/status.png)
+	@$(ENVIRONMENT) demo apache -- -m tools.picture
 
 bench:  ## compare with what one would pick instead, 40 minutes (QUICK=1: 3; BENCH=--help)
 	@PG=$${PG:-machine} $(ENVIRONMENT) test bench apache -- -m tests.bench $(BENCH)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
+import re
 import shutil
 import signal
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +26,7 @@ from tools.postgres import Cluster
 
 PAGE = "/persist-status"
 ROOT = Path(__file__).parent.parent.parent
+MANUAL = (ROOT / "docs" / "page.rst").read_text()
 
 
 @pytest.fixture
@@ -62,6 +67,27 @@ def test_site_and_page_are_served_by_processes_of_their_own(running: Apache, sce
     assert "Workers: 1 of 1 run" in answer.text
     assert f'href="{PAGE}/metrics"' in answer.text
     assert get(running.port, f"{PAGE}/metrics").text.count("wsgi_persist_requests_total{") == 1
+
+
+def test_password_as_the_manual_has_it(apache: StartApache, scene: Scene, project: Path) -> None:
+    """It takes the place of what the virtual host says: who comes from this machine is asked, too."""
+    shutil.copy(ROOT / "deploy" / "persist_status.py", project)
+    block = re.search(r"^    <Location.*?^    </Location>", MANUAL, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    users, include = scene.folder / "users", scene.folder / "include.conf"
+    digest = base64.b64encode(hashlib.sha1(b"open").digest()).decode()
+    users.write_text(f"admin:{{SHA}}{digest}\n")
+    include.write_text(block[0].replace("/etc/apache2/persist-status.users", str(users)))
+    running = apache(
+        defines={"PERSIST_STATUS_PAGE": PAGE, "PERSIST_INCLUDE": include},
+        given={"modules": ("authn_core", "authn_file", "auth_basic", "authz_user")},
+        PERSIST_STATUS=str(scene.folder / "sites"),
+    )
+    assert get(running.port, PAGE).status == 401
+    asked = urllib.request.Request(running.url + PAGE)
+    asked.add_header("Authorization", "Basic " + base64.b64encode(b"admin:open").decode())
+    with urllib.request.urlopen(asked) as answer:
+        assert answer.status == 200
 
 
 def test_page_answers_while_all_workers_hang(running: Apache, server: Server) -> None:

@@ -16,6 +16,7 @@ from tests.page.scenes import Scene
 from tools.browser import LACKING, Browser, browser, program
 from tools.environment import folder
 from wsgi_persist.status import StatusPage
+from wsgi_persist.status.page.repeater import Repeater
 
 Serve = Callable[[StatusPage], str]
 
@@ -29,6 +30,12 @@ class Threaded(ThreadingMixIn, WSGIServer):
 class Silent(WSGIRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
+
+
+@pytest.fixture(autouse=True)
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page reads when it is asked, so that it is known when."""
+    monkeypatch.setattr(Repeater, "start", lambda repeater: None)
 
 
 @pytest.fixture

@@ -77,6 +77,12 @@ def test_numbers(page: StatusPage) -> None:
     assert found['answers_503_total{site="news"}'] == 12
 
 
+def test_every_metric_is_in_the_manual(page: StatusPage) -> None:
+    manual = (DEPLOY.parent / "docs" / "page.rst").read_text()
+    listed = re.findall(r"^``wsgi_persist_(\w+)``  ", manual, re.MULTILINE)
+    assert sorted(listed) == sorted({name.partition("{")[0] for name in samples(ask(page, "/metrics")[2])})
+
+
 def test_both_formats_say_the_same(page: StatusPage) -> None:
     plain = samples(ask(page, "/metrics")[2])
     other = samples(ask(page, "/metrics", HTTP_ACCEPT="application/openmetrics-text; version=1.0.0")[2])

@@ -67,7 +67,7 @@ class Database:
         self._connect = connect
         self._clock = clock
         self._connection: Any = None
-        self.start = Repeater(self.ask, PAUSE).start
+        self.repeater = Repeater(self.ask, PAUSE, at_end=self.close)
 
     def ask(self) -> None:
         """Takes as long as it takes."""
@@ -75,7 +75,7 @@ class Database:
             self.account, self.error = self._answer(), ""
         except Exception as error:  # a driver's; it is shown
             self.error = redacted(str(error).strip()) or type(error).__name__
-            self._close()
+            self.close()
 
     def _answer(self) -> Account:
         if self._connection is None:
@@ -87,7 +87,7 @@ class Database:
             cursor.execute(SESSIONS)
             return Account(self._clock(), most, reserved, [Sessions(*row) for row in cursor.fetchall()])
 
-    def _close(self) -> None:
+    def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(Exception):  # it has failed already, which is shown

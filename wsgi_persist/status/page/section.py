@@ -14,6 +14,7 @@ from wsgi_persist.status.site import STOPPED, Seen, Site
 from wsgi_persist.status.snapshot import Event, PinState
 
 EVENTS = 50
+FEWEST = 18  # bars
 LOSSES = ("broke", "lost")  # kinds of events
 MOST_INSIDE = 5  # requests of a worker with threads that are shown
 WORKERS = (
@@ -49,30 +50,35 @@ def section(site: Site, history: History, now: float) -> Html:
 
 
 def _charts(site: Site, history: History, now: float) -> Html:
-    ends = (ago(STEP * BARS) + " ago", "now")
-
-    def grown(title: str, of: Callable[[Sums], int], which: str, in_all: bool = True) -> Html:
-        bars = history.bars(site, of, now)
-        return chart(title, _told(bars, in_all), bars, ends, which)
+    def grown(title: str, of: Callable[[Sums], int], which: str, tell: Callable[[list[int]], str]) -> Html:
+        bars = _shown(history.bars(site, of, now))
+        known = [bar for bar in bars if bar is not None]
+        words = tell(known) if known else "not known yet"
+        return chart(title, words, bars, (f"{ago(STEP * len(bars))} ago", "now"), which)
 
     return figures(
         [
-            grown("Requests", lambda sums: sums.requests, "requests", in_all=False),
-            grown("Replays", lambda sums: sums.replays, "replays"),
-            grown("503", lambda sums: sums.answered_503, "failures"),
+            grown("Requests", lambda sums: sums.requests, "requests", _rate),
+            grown("Replays", lambda sums: sums.replays, "replays", _sum),
+            grown("503", lambda sums: sums.answered_503, "failures", _sum),
             _ages(site, now),
         ]
     )
 
 
-def _told(bars: list[int | None], in_all: bool) -> str:
-    known = [bar for bar in bars if bar is not None]
-    if not known:
-        return "not known yet"
-    if in_all:
-        return f"{sum(known)} in {ago(len(known) * STEP)}"
+def _shown(bars: list[int | None]) -> list[int | None]:
+    """Less of the past, where nothing is known of it."""
+    first = next((at for at, bar in enumerate(bars) if bar is not None), BARS)
+    return bars[min(first, BARS - FEWEST) :]
+
+
+def _sum(known: list[int]) -> str:
+    return f"{sum(known):,} in {ago(len(known) * STEP)}"
+
+
+def _rate(known: list[int]) -> str:
     last = known[-2] if len(known) > 1 else known[-1]  # the present step is not over
-    return f"{last / STEP:.1f} a second, at most {max(known) / STEP:.1f}"
+    return f"{last / STEP:,.1f} a second, at most {max(known) / STEP:,.1f}"
 
 
 def _ages(site: Site, now: float) -> Html:

@@ -35,7 +35,7 @@ class Watch:
         self._lock = threading.Lock()
         self._last: Reading | None = None
         self._history = History()
-        self.start = Repeater(self.look, STEP / 2).start
+        self.repeater = Repeater(self.look, STEP / 2)
 
     def reading(self) -> Reading:
         """What the files said within the last second; where they are many, when the thread read them."""

@@ -50,12 +50,17 @@ class StatusPage:
     ) -> None:
         self._watch = Watch(Path(folder or os.environ.get("PERSIST_STATUS") or RUNTIME))
         self._database = Database(connect) if connect else None
+        self._repeaters = [each.repeater for each in (self._watch, self._database) if each]
 
     def start(self) -> None:
         """Look from now on, and not first when the page is asked for."""
-        self._watch.start()
-        if self._database:
-            self._database.start()
+        for repeater in self._repeaters:
+            repeater.start()
+
+    def stop(self) -> None:
+        """Look no more, until the next visitor comes."""
+        for repeater in self._repeaters:
+            repeater.stop()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         self.start()
