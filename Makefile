@@ -1,5 +1,6 @@
 # Everything runs in one virtual environment, which the first start builds (below .build/).
-# PYTHON=... chooses the Python for it, APACHE=standalone an Apache of its own; APT=0 keeps root from apt-get.
+# PYTHON=... chooses the Python for it, APACHE=standalone an Apache of its own; APT=0 keeps root from apt-get,
+# APT=all lets it bring Chromium and Prometheus for the tests, too.
 
 ENVIRONMENT = $(or $(PYTHON),python3) -B -m tools.environment
 

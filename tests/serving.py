@@ -46,9 +46,13 @@ def started(
     log: Path,
     folder: Path = ROOT,
     port: int | None = None,
+    page: str = "/plain/",
     **environment: str,
 ) -> Iterator[Running]:
-    """Once it answers. *command* has ``{port}`` where the port is due; it runs in *folder*."""
+    """Once it answers. *command* has ``{port}`` where the port is due; it runs in *folder*.
+
+    :param page: what it answers.
+    """
     port = port or free_port()
     given = {**os.environ, **site_environment(server.cluster, SITE_ALIASES="{}", **environment)}
     with log.open("wb") as output:
@@ -62,18 +66,18 @@ def started(
         )
     running = Running(process, port, log)
     try:
-        wait_until_it_answers(running)
+        wait_until_it_answers(running, page)
         yield running
     finally:
         if process.poll() is None:
             running.stop()
 
 
-def wait_until_it_answers(running: Running, timeout: float = 20.0) -> None:
+def wait_until_it_answers(running: Running, page: str, timeout: float = 20.0) -> None:
     give_up = time.monotonic() + timeout
     while True:
         try:
-            assert get(running.port, "/plain/").status == 200
+            assert get(running.port, page).status == 200
             return
         except OSError:
             assert running.process.poll() is None, running.log.read_text()

@@ -15,12 +15,17 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 OURS = "#!/bin/sh\n# of wsgi_persist, while it installs packages; left over, it may be removed\nexit 101\n"
 PATIENCE = 60  # seconds for another process that holds the lock
 APACHE = ("apache2", "apache2-dev")
-SERVICES = ("apache2", "pgbouncer")
+SERVICES = ("apache2", "pgbouncer", "prometheus")
 MODULE = Path("/usr/lib/apache2/modules/mod_wsgi.so")
 # Of the tests: namespaces of the network, a pooler, the mod_wsgi of the distribution; whether they are here.
 TESTS: dict[str, Callable[[], bool]] = {
     "iproute2": lambda: has_program("ip"),
     "pgbouncer": lambda: has_program("pgbouncer"),
+}
+# Hundreds of megabytes, for pages as they are seen and alerts as they are raised: APT=all brings them.
+LARGE: dict[str, Callable[[], bool]] = {
+    "chromium": lambda: has_program("chromium"),
+    "prometheus": lambda: has_program("promtool"),
 }
 MOD_WSGI: dict[str, Callable[[], bool]] = {"libapache2-mod-wsgi-py3": lambda: MODULE.exists()}
 
@@ -44,6 +49,8 @@ def wanted(extras: Sequence[str], standalone: bool) -> list[list[str]]:
         return []
     of_apache = [] if standalone or has_apache() else list(APACHE)
     of_tests = {**TESTS, **({} if standalone else MOD_WSGI)} if "test" in extras else {}
+    if of_tests and os.environ.get("APT") == "all":
+        of_tests |= LARGE
     missing = [package for package, found in of_tests.items() if not found()]
     return [packages for packages in (of_apache, missing) if packages]
 

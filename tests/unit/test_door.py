@@ -122,6 +122,14 @@ def test_root_brings_what_is_missing(debian: Path, monkeypatch: pytest.MonkeyPat
     assert apt.wanted(["test", "apache"], standalone=False) == []
 
 
+def test_root_brings_a_browser_only_when_told_to(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APT", "all")
+    (debian / "promtool").touch()
+    assert "chromium" in apt.wanted(["test", "apache"], standalone=False)[-1]
+    assert "prometheus" not in apt.wanted(["test", "apache"], standalone=False)[-1]
+    assert apt.wanted(["demo", "apache"], standalone=False) == [["apache2", "apache2-dev"]]
+
+
 def test_nobody_else_does(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apt.os, "geteuid", lambda: 1000)
     assert apt.wanted(["test", "apache"], standalone=False) == []
