@@ -120,4 +120,4 @@ def _recent(site: Site, history: History, now: float) -> Iterator[tuple[Level, s
 
 
 def _counted(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -110,7 +110,7 @@ def _cells(seen: Seen, now: float) -> Iterator[object]:
     yield f"{counters.answered_503:,}"
     yield f"{sum(counters.lost.values()):,}"
     losses = [event for event in snapshot.events if event.kind in LOSSES]
-    yield _happened(losses[-1], now) if losses else ""
+    yield _lines(_happened(event, now) for event in losses[-1:])
 
 
 def _pin(pin: PinState, now: float) -> str:
