@@ -50,7 +50,7 @@ class Scene:
         path.write_bytes(encoded(snapshot))
         if not dead:
             self._held.append(os.open(path, os.O_RDWR))
-            fcntl.flock(self._held[-1], fcntl.LOCK_EX)
+            fcntl.flock(self._held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
         return path
 
     def usual(self, site: str, number: int, started: float) -> Snapshot:
