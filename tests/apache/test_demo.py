@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import eventually
+from tests.http import get
 from tools.apache import public_folder
+from tools.postgres import free_port
 
 pytestmark = pytest.mark.apache
 ROOT = Path(__file__).parent.parent.parent
@@ -90,6 +93,21 @@ def test_nothing_is_left(moment: str, number: signal.Signals, folder: Path) -> N
     assert list(demo.temporary.iterdir()) == []
     assert eventually(lambda: segments() - there, set())
     assert "Traceback" not in demo.said.read_text()
+
+
+def test_its_workers_are_shown_beside_it(folder: Path) -> None:
+    demo = Demo(folder, "--rounds", "1", "--seconds", "0.2", "--port", str(free_port()))
+    try:
+        assert eventually(lambda: demo.says("what the workers do"), True, timeout=60)
+        address = re.search(r"http://127\.0\.0\.1:(\d+)(/\S+) +what the workers do", demo.said.read_text())
+        assert address is not None
+        port, path = int(address[1]), address[2]
+        assert eventually(lambda: "sessions are in use" in get(port, path).text, True)
+        assert "Workers: 2 of 2 run" in get(port, path).text
+        assert 'requests_total{site="demo"}' in get(port, f"{path}/metrics").text
+    finally:
+        demo.process.send_signal(signal.SIGTERM)
+        demo.process.wait(30)
 
 
 def test_second_one_says_so(folder: Path) -> None:

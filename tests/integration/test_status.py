@@ -20,10 +20,11 @@ from webtest import TestApp
 from tests.conftest import Server, eventually, site_environment
 from tests.http import get, in_parallel
 from tests.integration.test_servers import SERVERS
+from tests.page.test_answers import ask
 from tests.serving import ROOT, Running, started
 from tests.site.extra import extra_view
 from wsgi_persist import events
-from wsgi_persist.status import Counters, Seen, Snapshot, read
+from wsgi_persist.status import Counters, Seen, Snapshot, StatusPage, read
 from wsgi_persist.status.writer import Writer
 from wsgi_persist.worker import process_scope
 
@@ -202,6 +203,11 @@ def test_nothing_secret_is_told(visit: Any, server: Server, folder: Path, snapsh
     assert b"/extra/" in data
     assert PASSWORD.encode() not in data
     assert b"hunter2" not in data
+    page = StatusPage(folder)
+    shown = [ask(page)[2], ask(page, "/metrics")[2]]
+    page.stop()
+    assert "/extra/" in shown[0]
+    assert not any(PASSWORD in text or "hunter2" in text for text in shown)
 
 
 # ##### In servers' own processes #####
