@@ -60,7 +60,7 @@ def stopped(cluster: Cluster) -> Iterator[None]:
 
 def test_site_and_page_are_served_by_processes_of_their_own(running: Apache, scene: Scene) -> None:
     scene.worker("shop", 1)
-    assert len(running.daemon_pids()) == 3
+    assert eventually(lambda: len(running.daemon_pids()), 3)
     assert get(running.port, "/plain/").status == 200
     answer = get(running.port, PAGE)
     assert answer.status == 200
