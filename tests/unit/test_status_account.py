@@ -141,3 +141,13 @@ def test_statement_is_shown_without_its_values(sql: str | bytes, shown: str) -> 
 def test_long_statement_is_cut_off() -> None:
     assert without_values("SELECT " + "a, " * 1000, 20) == "SELECT a, a, a, a, a..."
     assert without_values("SELECT '" + "secret" * 1000, 20) == "SELECT ..."
+
+
+def test_answers_of_an_outage_are_one_event(account: Account) -> None:
+    told(account, "closed", text="lost during a request")
+    for _ in range(2 * MOST_EVENTS):
+        told(account, "answered_503")
+    told(account, "in_reach")
+    told(account, "answered_503")
+    assert [event.kind for event in account.events] == ["broke", "answered_503", "in_reach", "answered_503"]
+    assert account.counters(0).answered_503 == 2 * MOST_EVENTS + 1

@@ -25,7 +25,7 @@ KINDS = {
     "replayed": "a statement was sent again",
     "lost": "a statement was lost, and told so to the application",
     "run_again": "a request was run again",
-    "answered_503": "a request was answered 503",
+    "answered_503": "a request was answered 503, the first of several in a row",
     "outage": "a database is out of reach",
     "in_reach": "and is in reach again",
     "rolled_back": "a request left a transaction open",
@@ -88,6 +88,8 @@ class Account:
         """Whether it is worth a line: what comes with each request would drive out all others."""
         if kind == "rolled_back":
             return self._note_leak(request, "transaction", "")
+        if kind == "answered_503" and self.events and self.events[-1].kind == kind:
+            return False  # an outage is one thing, however many visitors it meets
         if kind == "leak":
             return self._note_leak(request, facts["what"], _shown(facts["sql"]))
         return kind in KINDS and (kind != "own_scope" or self._counts["own_scopes"] == 1)

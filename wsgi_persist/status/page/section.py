@@ -160,8 +160,7 @@ def _events(site: Site, now: float) -> Html:
     found = [(event, seen) for seen in site.workers for event in seen.snapshot.events]
     found.sort(key=lambda each: each[0].time, reverse=True)
     rows = [
-        [clock(event.time, now), seen.snapshot.worker.pid, *_about(event)]
-        for event, seen in found[:EVENTS]
+        [clock(event.time, now), seen.snapshot.worker.pid, *_about(event)] for event, seen in found[:EVENTS]
     ]
     columns = ("Time", "Worker", "Event", "Pin", "Request", "Told")
     return table("Last events, the newest first", columns, rows) if rows else Html("")

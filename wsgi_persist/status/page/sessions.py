@@ -47,4 +47,3 @@ def _row(each: Sessions) -> list[object]:
 def _told(account: Account) -> str:
     kept = f"; {account.reserved} more are reserved" if account.reserved else ""
     return f"{account.used} of {account.most - account.reserved} sessions are in use{kept}"
-
