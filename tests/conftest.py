@@ -238,6 +238,17 @@ def server(site_database: Cluster, driver: ModuleType) -> Iterator[Server]:
 
 
 @pytest.fixture
+def what_leaks(server: Server) -> None:
+    """The role and the function that statements of the tests leave state by."""
+    server("DROP ROLE IF EXISTS reader")
+    server("CREATE ROLE reader")
+    server(
+        "CREATE OR REPLACE FUNCTION sets_something() RETURNS void LANGUAGE sql AS "
+        "$$ SELECT set_config('work_mem', '4321kB', false) $$"
+    )
+
+
+@pytest.fixture
 def notes(server: Server) -> Callable[[], list[str]]:
     """The rows that were committed."""
     return lambda: [row[0] for row in server("SELECT note FROM entry ORDER BY id")]

@@ -17,22 +17,14 @@ from tests.late import Late
 from tests.site.extra import extra_view
 from wsgi_persist.worker import entrance, scope
 
+pytestmark = pytest.mark.usefixtures("what_leaks")
+
 Open = Callable[..., Late]
 
 
 @pytest.fixture(autouse=True)
 def nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entrance, "_said", set())
-
-
-@pytest.fixture(autouse=True)
-def role(server: Server) -> None:
-    server("DROP ROLE IF EXISTS reader")
-    server("CREATE ROLE reader")
-    server(
-        "CREATE OR REPLACE FUNCTION sets_something() RETURNS void LANGUAGE sql AS "
-        "$$ SELECT set_config('work_mem', '4321kB', false) $$"
-    )
 
 
 @pytest.fixture(params=[False, True], ids=["process", "thread"])

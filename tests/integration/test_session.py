@@ -21,6 +21,8 @@ from wsgi_persist.drivers import driver_of
 from wsgi_persist.sql import Recent
 from wsgi_persist.worker import registry
 
+pytestmark = pytest.mark.usefixtures("what_leaks")
+
 sql_module = importlib.import_module(f"{DRIVER}.sql")
 
 # What a request leaves, and whether a reset undoes it (else the connection is closed).
@@ -49,16 +51,6 @@ CLEAN = [
     "INSERT INTO entry (note) VALUES ('CREATE TEMP TABLE t')",
     "WITH t(a) AS (SELECT 1) SELECT a FROM t",
 ]
-
-
-@pytest.fixture(autouse=True)
-def reader(server: Server) -> None:
-    server("DROP ROLE IF EXISTS reader")
-    server("CREATE ROLE reader")
-    server(
-        "CREATE OR REPLACE FUNCTION sets_something() RETURNS void LANGUAGE sql AS "
-        "$$ SELECT set_config('work_mem', '4321kB', false) $$"
-    )
 
 
 @pytest.fixture(params=[False, True], ids=["process", "thread"])

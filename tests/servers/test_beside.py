@@ -22,6 +22,8 @@ from tests.servers.test_samples import APP, UWSGI, needs_uwsgi
 from tests.serving import Running, started
 from tools.postgres import Cluster
 
+pytestmark = pytest.mark.usefixtures("what_leaks")
+
 WRITES = 1_000
 LATE = [sys.executable, "-m", "tests.servers.late", "{port}"]
 WAITRESS = [sys.executable, "-m", "waitress", "--listen=127.0.0.1:{port}", APP]
@@ -50,16 +52,6 @@ each_server = pytest.mark.parametrize(
         ),
     ],
 )
-
-
-@pytest.fixture(autouse=True)
-def what_requests_call(server: Server) -> None:
-    server("DROP ROLE IF EXISTS reader")
-    server("CREATE ROLE reader")
-    server(
-        "CREATE OR REPLACE FUNCTION sets_something() RETURNS void LANGUAGE sql AS "
-        "$$ SELECT set_config('work_mem', '4321kB', false) $$"
-    )
 
 
 @pytest.fixture

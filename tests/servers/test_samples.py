@@ -87,18 +87,18 @@ def workers_of(server: Server) -> dict[int, int]:
     return {pid: int(name.rpartition(":")[2]) for pid, name in rows}
 
 
-@pytest.mark.parametrize(
-    ("command", "keep"),
-    [
-        of("gunicorn"),
-        of("gunicorn", "--preload"),
-        of("gunicorn", "--threads=2", keep=4),
-        of("uwsgi"),
-        of("uwsgi", "--threads=2", keep=4),
-        of("uwsgi", "--lazy-apps", "--skip-atexit-teardown"),
-        of("waitress", keep=4),
-    ],
-)
+EACH_WAY = [
+    of("gunicorn"),
+    of("gunicorn", "--preload"),
+    of("gunicorn", "--threads=2", keep=4),
+    of("uwsgi"),
+    of("uwsgi", "--threads=2", keep=4),
+    of("uwsgi", "--lazy-apps", "--skip-atexit-teardown"),
+    of("waitress", keep=4),
+]
+
+
+@pytest.mark.parametrize(("command", "keep"), EACH_WAY)
 def test_each_keeps_its_own_until_a_stop_that_waits(
     command: list[str], keep: int, server: Server, tmp_path: Path
 ) -> None:

@@ -9,22 +9,11 @@ import pytest
 
 from tests.conftest import Server
 from tests.http import get, in_parallel
-from tests.servers.test_samples import keepers, of, serving
+from tests.servers.test_samples import EACH_WAY, keepers, serving
 from wsgi_persist.status.site import read_site
 
 
-@pytest.mark.parametrize(
-    ("command", "keep"),
-    [
-        of("gunicorn"),
-        of("gunicorn", "--preload"),
-        of("gunicorn", "--threads=2", keep=4),
-        of("uwsgi"),
-        of("uwsgi", "--threads=2", keep=4),
-        of("uwsgi", "--lazy-apps", "--skip-atexit-teardown"),
-        of("waitress", keep=4),
-    ],
-)
+@pytest.mark.parametrize(("command", "keep"), EACH_WAY)
 def test_one_file_for_each_worker(command: list[str], keep: int, server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     folder.mkdir()
