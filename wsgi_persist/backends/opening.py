@@ -24,7 +24,7 @@ else:
 
 # Not PASSWORD: authentication is over once a connection stands, and it may be made anew for each.
 _connects_with = operator.itemgetter("NAME", "USER", "HOST", "PORT", "AUTOCOMMIT", "OPTIONS")
-_SECRETS = {"password", "passfile", "sslpassword"}  # libpq's, in OPTIONS
+_SECRETS = {"password", "passfile", "sslpassword", "oauth_client_secret"}  # libpq's, in OPTIONS
 
 
 class _Outages(dict[str, Outage]):

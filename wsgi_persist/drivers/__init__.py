@@ -1,7 +1,7 @@
 """psycopg2 and psycopg 3: the few places where they differ, and cursors that tell what they send."""
 
 from wsgi_persist.drivers.base import ACTIVE, IDLE, IN_ERROR, IN_TRANSACTION, UNKNOWN, Driver
-from wsgi_persist.drivers.connections import driver_of, neutralise, quietly_close
+from wsgi_persist.drivers.connections import below, driver_of, neutralise, quietly_close
 from wsgi_persist.drivers.cursors import Ears, telling
 from wsgi_persist.drivers.errors import (
     comes_from_loss,
@@ -24,6 +24,7 @@ __all__ = [
     "UNKNOWN",
     "Driver",
     "Ears",
+    "below",
     "comes_from_loss",
     "driver_error",
     "driver_of",

@@ -32,6 +32,12 @@ def driver_of(connection: Any) -> Driver:
     )
 
 
+def below(connection: Any) -> Any:
+    """The driver's own object, of one that a tracing tool may have put into a transparent proxy."""
+    # A proxy hands out the methods of what it stands for, whatever name it keeps that under.
+    return getattr(connection.fileno, "__self__", connection)
+
+
 def quietly_close(connection: Any, name: str) -> None:
     """Close a connection that may be broken already; a failure is logged, nothing more can be done."""
     try:

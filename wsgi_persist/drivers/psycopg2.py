@@ -106,7 +106,10 @@ def watchable(base: type | None) -> type:
     :ivar entered: whether ``with connection`` is open: it sends its BEGIN with its first statement only.
     """
 
-    class Connection(base or _extensions().connection):  # type: ignore[misc]
+    parent: Any = base or _extensions().connection
+
+    class Connection(parent):  # type: ignore[misc]
+        __module__ = parent.__module__  # tracing tools name what it does after that
         _watched: Callable[[type], type] | None = None
         _tell: Callable[..., None] | None = None
         entered = False

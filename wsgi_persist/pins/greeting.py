@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from wsgi_persist.drivers import ACTIVE, UNKNOWN, Driver, driver_of
+from wsgi_persist.drivers import ACTIVE, UNKNOWN, Driver, below, driver_of
 from wsgi_persist.pins.pg_catalog import OURS
 from wsgi_persist.policy import Policy
 
@@ -51,7 +51,7 @@ class Greeting:
 
         :raises Exception: the driver's, as if the connection could not be had.
         """
-        driver, lost = driver_of(connection), self._outliving()
+        driver, lost, connection = driver_of(connection), self._outliving(), below(connection)
         sql = f"{_WHO}, {'0' if lost is None else _END.format(lost, _STARTED)}"
         give_up = time.monotonic() + timeout
         pid, started, running = _ask(driver, connection, sql, timeout)

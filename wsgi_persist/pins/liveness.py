@@ -7,7 +7,7 @@ import select
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_persist.drivers import IDLE, Driver
+from wsgi_persist.drivers import IDLE, Driver, below
 
 logger = logging.getLogger("wsgi_persist.liveness")
 
@@ -78,7 +78,7 @@ def is_alive_though_readable(driver: Driver, connection: Any, timeout: float) ->
 def answers(driver: Driver, connection: Any, timeout: float) -> bool:
     """Ping: whether the server answers within *timeout* (seconds)."""
     try:
-        driver.ask(connection, "SELECT 1", timeout)
+        driver.ask(below(connection), "SELECT 1", timeout)
     except Exception as error:
         # Not only the driver's errors: a ping that fails in any way proves nothing (a dropped
         # connection costs a reconnect, a trusted dead one costs the visitor a page).

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_persist.drivers import ACTIVE, UNKNOWN, Driver, driver_of, neutralise, quietly_close
+from wsgi_persist.drivers import ACTIVE, UNKNOWN, Driver, below, driver_of, neutralise, quietly_close
 from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.events import NEVER, tell
 from wsgi_persist.pins.greeting import Greeting
@@ -72,7 +72,7 @@ class PinnedConnection:
         :raises TypeError: its driver is unknown.
         """
         self.driver = driver_of(connection)
-        self.session = Session(self.driver, connection, self.name, self.policy, self._clock)
+        self.session = Session(self.driver, below(connection), self.name, self.policy, self._clock)
         self._move(State.OPEN)
         self.connection = connection
         self.made_for = made_for

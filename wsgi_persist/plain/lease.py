@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
 
-from wsgi_persist.drivers import IDLE, IN_ERROR, driver_of, quietly_close
+from wsgi_persist.drivers import IDLE, IN_ERROR, below, driver_of, quietly_close
 from wsgi_persist.errors import NotInRequestError, TransactionError
 from wsgi_persist.pins import LOST, PinnedConnection, Standing, State
 from wsgi_persist.recovery import MOST, Outage, Sent, recovers, survives_commit, was_replaced
@@ -84,7 +84,7 @@ class Lease:
         if connection is None:
             return
         try:
-            driver_of(connection).rollback(connection)
+            driver_of(connection).rollback(below(connection))
         except Exception as error:
             logger.debug("pin %r: the rollback failed: %s", self.pin.name, error)
 
