@@ -22,6 +22,12 @@ from wsgi_persist.status.encoding import encoded
 Add = Callable[..., Path]
 
 
+@pytest.fixture(autouse=True)
+def no_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of this process may have one, whose database would be asked."""
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+
+
 @pytest.fixture
 def add(tmp_path: Path) -> Iterator[Add]:
     """Adds a worker, which runs if *lock* is true."""
