@@ -175,6 +175,7 @@ import importlib, pkgutil
 theirs, ours = {theirs!r}, {ours!r}
 modules = [found.name for found in pkgutil.iter_modules(importlib.import_module(theirs).__path__)]
 modules.remove("base")
+importlib.import_module(f"{{ours}}.base")  # as Django does first; 6.1 cannot do without
 for name in modules:
     their, our = (importlib.import_module(f"{{engine}}.{{name}}") for engine in (theirs, ours))
     public = getattr(their, "__all__", [name for name in vars(their) if not name.startswith("_")])
