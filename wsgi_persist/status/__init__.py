@@ -1,9 +1,6 @@
 """What the workers tell of themselves, in small files of a runtime folder, and who reads them."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
+from wsgi_persist.status.page import StatusPage, application
 from wsgi_persist.status.reader import RUNTIME, read
 from wsgi_persist.status.site import DEAD, RUNNING, STOPPED, Seen, Site
 from wsgi_persist.status.snapshot import (
@@ -21,9 +18,6 @@ from wsgi_persist.status.snapshot import (
     plain,
 )
 from wsgi_persist.status.start import begin
-
-if TYPE_CHECKING:
-    from wsgi_persist.status.page import StatusPage, application
 
 __all__ = [
     "DEAD",
@@ -49,12 +43,3 @@ __all__ = [
     "plain",
     "read",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """The page is imported by the process that shows it, not by each worker."""
-    if name not in ("StatusPage", "application"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from wsgi_persist.status import page
-
-    return getattr(page, name)
