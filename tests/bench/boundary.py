@@ -29,6 +29,8 @@ Application = Callable[..., Iterable[bytes]]
 REQUESTS = 1_000
 # Names of the figures, in microseconds a request where nothing else is said.
 ONE_PIN, EIGHT_PINS, LEASED = "1 live pin", "8 live pins", "1 live pin, leased"
+# As of tenants: max_pins of them are kept.
+SIXTY_PINS = "60 pins used, 8 of them live"
 FLATNESS, CALLS = "8 pins / 1 pin", "system calls, {} live pins"
 
 
@@ -88,7 +90,7 @@ class Variants:
     """Applications with so many live pins in the process scope while each is measured."""
 
     def __init__(self, connect: Callable[[], Any]) -> None:
-        self.pins = [Pin(connect, name=f"pin {number}") for number in range(8)]
+        self.pins = [Pin(connect, name=f"pin {number}") for number in range(60)]
 
     def live(self, count: int) -> None:
         scope = process_scope()
@@ -121,6 +123,7 @@ def measure(driver: ModuleType, cluster: Cluster, effort: Effort) -> dict[str, f
             ("no pin", idle, 0),
             (ONE_PIN, idle, 1),
             (EIGHT_PINS, idle, 8),
+            (SIXTY_PINS, idle, 60),
             (LEASED, busy, 1),
         ]:
             found.setdefault(name, []).append(variants.cost(app, pins, effort.pairs))
