@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from wsgi_persist.status import DEAD, RUNNING, Seen, Site
+from wsgi_persist.status import DEAD, RUNNING, SLOW, Seen, Site
 
-SLOW = 10.0  # seconds that a request may be inside
 RECENT = 300.0  # seconds for which something that is over still counts
 _TROUBLE = {"broke", "lost", "answered_503", "run_again", "outage", "cancelled"}
 OK, WARNING, CRITICAL = range(3)
@@ -26,7 +25,7 @@ def concern(seen: Seen, now: float) -> Concern:
     if seen.state == RUNNING:
         ranked = {
             "OUTAGE": bool(snapshot.outages),
-            "SLOW": any(now - inside.since > SLOW for inside in snapshot.inside),
+            "SLOW": seen.longest(now) > SLOW,
             "TROUBLE": any(_is_trouble(event.kind, now - event.time) for event in snapshot.events),
             "leaks": bool(snapshot.leaks),
             "ok": True,

@@ -2,7 +2,7 @@
 
 from wsgi_persist.status.page import StatusPage, application
 from wsgi_persist.status.reader import RUNTIME, read
-from wsgi_persist.status.site import DEAD, RUNNING, STOPPED, Seen, Site
+from wsgi_persist.status.site import DEAD, RUNNING, SLOW, STOPPED, Seen, Site
 from wsgi_persist.status.snapshot import (
     FORMAT,
     Counters,
@@ -24,6 +24,7 @@ __all__ = [
     "FORMAT",
     "RUNNING",
     "RUNTIME",
+    "SLOW",
     "STOPPED",
     "Counters",
     "Event",

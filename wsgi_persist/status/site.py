@@ -13,6 +13,7 @@ from wsgi_persist.status.shape import Malformed
 from wsgi_persist.status.snapshot import Counters, Snapshot, Totals, Worker, added
 
 RUNNING, STOPPED, DEAD = "running", "stopped", "dead"
+SLOW = 10.0  # seconds that a request may be inside before it is told of
 _ATTEMPTS = 5  # to read a folder while ended workers are removed from it
 
 
@@ -28,6 +29,10 @@ class Seen:
     state: str
     file: str
     snapshot: Snapshot
+
+    def longest(self, now: float) -> float:
+        """For how many seconds its oldest request is inside; 0 if none is."""
+        return max((now - inside.since for inside in self.snapshot.inside), default=0.0)
 
 
 @dataclass(frozen=True)

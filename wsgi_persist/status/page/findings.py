@@ -9,10 +9,8 @@ from enum import IntEnum
 
 from wsgi_persist.status.page.history import History
 from wsgi_persist.status.page.times import ago
-from wsgi_persist.status.site import DEAD, RUNNING, STOPPED, Seen, Site
+from wsgi_persist.status.site import DEAD, RUNNING, SLOW, STOPPED, Seen, Site
 from wsgi_persist.status.snapshot import Leak, OutageState
-
-SLOW = 10.0  # seconds that a request may take before it is told of
 
 
 class Level(IntEnum):
@@ -55,13 +53,8 @@ def leaks(site: Site) -> list[Leak]:
     return [Leak(*what, count) for what, count in counts.most_common()]
 
 
-def longest(seen: Seen, now: float) -> float:
-    """For how long its oldest request is inside; 0 if none is."""
-    return max((now - inside.since for inside in seen.snapshot.inside), default=0.0)
-
-
 def slow(site: Site, now: float) -> list[Seen]:
-    return [seen for seen in running(site) if longest(seen, now) > SLOW]
+    return [seen for seen in running(site) if seen.longest(now) > SLOW]
 
 
 def ages(site: Site, now: float) -> list[float]:
@@ -80,7 +73,7 @@ def state_of(seen: Seen, now: float) -> tuple[Level, str]:
         return Level.FAULT, "no database"
     if not seen.snapshot.inside:
         return Level.FINE, "idle"
-    took = longest(seen, now)
+    took = seen.longest(now)
     return (Level.WARNING if took > SLOW else Level.FINE), f"busy for {ago(took)}"
 
 

@@ -107,7 +107,7 @@ class _Collector:
         return family
 
     def _longest(self, site: Site) -> dict[tuple[str, ...], float]:
-        return {(): max((findings.longest(seen, self._now) for seen in findings.running(site)), default=0.0)}
+        return {(): max((seen.longest(self._now) for seen in findings.running(site)), default=0.0)}
 
     def _slow(self, site: Site) -> dict[tuple[str, ...], float]:
         return {(): len(findings.slow(site, self._now))}

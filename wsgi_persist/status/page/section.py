@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from wsgi_persist.status.page.charts import chart, figures
-from wsgi_persist.status.page.findings import ages, leaks, longest, running, state_of
+from wsgi_persist.status.page.findings import ages, leaks, running, state_of
 from wsgi_persist.status.page.history import BARS, STEP, History, Sums
 from wsgi_persist.status.page.marks import mark
 from wsgi_persist.status.page.markup import Html, joined, shortened, table, tag, words
@@ -96,7 +96,7 @@ def _workers(site: Site, now: float) -> Html:
 
 def _place(state: tuple[int, str], seen: Seen, now: float) -> tuple[int, bool, float, int]:
     """Worst first, and last those that have ended as they should."""
-    return -state[0], seen.state == STOPPED, -longest(seen, now), seen.snapshot.worker.pid
+    return -state[0], seen.state == STOPPED, -seen.longest(now), seen.snapshot.worker.pid
 
 
 def _cells(seen: Seen, now: float) -> Iterator[object]:
