@@ -4,7 +4,6 @@ tests/servers."""
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,38 +172,3 @@ def test_shutdown_is_one_line(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Lo
         lifecycle.shut_down("restart_interval")
     assert f"worker {os.getpid()} stops (restart_interval): " in caplog.text
     assert len(caplog.records) == 1
-
-
-# In a process of its own, as a process with threads is forked: what follows runs in the child.
-FORKS = """\
-import os, signal, sys, threading
-from psycopg2 import extensions
-from wsgi_persist import Policy
-from wsgi_persist.worker import lifecycle
-from wsgi_persist.drivers import waiting
-
-def hold(context):
-    with context:
-        held.set()
-        threading.Event().wait()
-
-held = threading.Event()
-lifecycle.start([], Policy())
-threading.Thread(target=hold, args=[{context}], daemon=True).start()
-held.wait()
-if child := os.fork():
-    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-signal.alarm(20)  # what would hang is killed
-assert extensions.get_wait_callback() is None
-with waiting.deadline(object(), 1.0):
-    assert extensions.get_wait_callback() is waiting._wait
-assert extensions.get_wait_callback() is None
-os._exit(0)
-"""
-
-
-@pytest.mark.parametrize("context", ["waiting._lock", "waiting.deadline(object(), 60.0)"])
-def test_fork_while_a_thread_waits_for_the_server(context: str) -> None:
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS.replace("{context}", context)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")

@@ -14,7 +14,6 @@ from wsgi_persist.drivers.errors import (
     sqlstate,
 )
 from wsgi_persist.drivers.psycopg2 import watchable
-from wsgi_persist.drivers.waiting import forget_deadlines
 
 __all__ = [
     "ACTIVE",
@@ -29,7 +28,6 @@ __all__ = [
     "driver_error",
     "driver_of",
     "first_line",
-    "forget_deadlines",
     "is_farewell",
     "neutralise",
     "plain_class",

@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Hashable
 
-from wsgi_persist.drivers import driver_of, forget_deadlines
+from wsgi_persist.drivers import driver_of
 from wsgi_persist.events import tell
 from wsgi_persist.pins import PinnedConnection
 from wsgi_persist.worker.entrance import WorkerScope
@@ -83,7 +83,6 @@ def forget_all() -> None:
     """In a forked child: begin anew, without pins and outside any request."""
     global _process
     forget_scopes()
-    forget_deadlines()
     _local.scope = None
     _process = WorkerScope("process")
     tell("forked")
