@@ -10,7 +10,7 @@ import pytest
 
 from wsgi_persist.drivers import plain_class, refuses_login, speaks_of_loss
 
-WHERE = 'connection to server at "127.0.0.1", port 5432 failed: '
+WHERE = 'connection to server at "localhost" (127.0.0.1), port 5432 failed: '
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,9 @@ OTHERS = [
     ("FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute", True),
     ("FATAL:  die verbleibenden Verbindungen sind für Rollen mit dem Attribut SUPERUSER reserviert", True),
     ('FATAL:  too many connections for role "site"', True),
+    ('FATAL:  too many connections for database "site"', True),
+    ('FATAL:  database "site" does not exist', True),
+    ('FATAL:  database "site" is not currently accepting connections', True),
     ("FATAL:  no more connections allowed (max_client_conn)", False),
     ("server closed the connection unexpectedly", True),
     ("Connection refused", False),
@@ -78,7 +81,7 @@ OTHERS = [
 
 
 @drivers
-@pytest.mark.parametrize("user", ["site", "database", "roles"])
+@pytest.mark.parametrize("user", ["site", "database", "roles", "localhost"])
 @pytest.mark.parametrize(("said", "asked"), OTHERS)
 def test_nothing_else_is_taken_for_a_refused_password(said: str, asked: bool, user: str, driver: str) -> None:
     assert not refuses_login(failed_attempt(WHERE + said, driver, user, asked))

@@ -14,6 +14,8 @@ FAREWELLS = ("FATAL", "PANIC")
 _LOSSES = ("08", "57P0")
 # Classes that say no SQLSTATE; psycopg2 raises the very base class, too, when the server is gone.
 _PLAIN = ("OperationalError", "InterfaceError", "DatabaseError")
+# Names that may be the role's where it is not the role that is refused; in English alone.
+_OF_OTHERS = re.compile(r'(?:database|too many connections for role) "[^"]*"')
 
 
 def driver_error(error: BaseException | None) -> BaseException | None:
@@ -71,14 +73,15 @@ def refuses_login(error: BaseException) -> bool:
 
     libpq tells no SQLSTATE of an attempt to connect, and the server speaks its own language. In every one
     of them it names the role, after it has asked for a password; a server that starts, is full or has no
-    entry in pg_hba.conf does not do both. Two spaces tell its words from libpq's.
+    entry in pg_hba.conf does not do both. Two spaces come between libpq's words, where a host may be called
+    like the role, and the server's.
     """
-    said = [line for line in str(driver_error(error)).splitlines() if ":  " in line]
-    if any(" authentication failed" in line for line in said):
+    said = [line.partition(":  ")[2] for line in str(driver_error(error)).splitlines()]
+    if any(" authentication failed" in words for words in said):
         return True
     role = _asked_for_password(driver_error(error))
     quoted = re.compile(rf"[^\w\s]\s?{re.escape(role)}\s?[^\w\s]") if role else None
-    return quoted is not None and any(quoted.search(line) for line in said if "too many" not in line)
+    return quoted is not None and any(quoted.search(_OF_OTHERS.sub("", words)) for words in said)
 
 
 def _asked_for_password(error: Any) -> str | None:
