@@ -62,7 +62,7 @@ class Greeting:
         while running != "0":
             time.sleep(_PAUSE)
             _, _, running = _ask(driver, connection, sql, give_up - time.monotonic())
-        # A pooler says another number than the server's, whose session may be anybody's later.
+        # PgBouncer says another number than the server's, whose session may be anybody's later.
         is_direct = started is not None and int(pid) == driver.backend_pid(connection)
         self._present = Backend(int(pid), started) if is_direct else None
         self._lost = None
@@ -70,7 +70,8 @@ class Greeting:
     def outlive(self) -> None:
         """The connection is lost, but its session may live: the next connection is to end it first."""
         policy = self._policy
-        if policy.pooler != "transaction":
+        # Pgpool says the server's number, and gives a session that its client has left to another one.
+        if policy.pooler is None:
             self._lost = self._present
             # By then no request waits any more that would send its statement again.
             self._forget_at = self._clock() + 2 * policy.reconnect_deadline + policy.connect_timeout
