@@ -28,6 +28,13 @@ UNDONE = {
         "SELECT set_config('work_mem', NULL, false)",
     ],
     "SET as it was": ["SET TIME ZONE 'Asia/Tokyo'", "SET TimeZone = 'UTC'"],
+    "SET in a transaction that is another": [
+        "BEGIN",
+        "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE",
+        "SET work_mem = '2MB'",
+        "RESET work_mem",
+        "COMMIT",
+    ],
     "SET ROLE": ["SET ROLE reader", "RESET ROLE"],
     "SET SESSION AUTHORIZATION": ["SET SESSION AUTHORIZATION reader", "RESET SESSION AUTHORIZATION"],
     "SET rolled back": ["BEGIN", "SET work_mem = '2MB'", "SELECT 1", "ROLLBACK"],

@@ -85,7 +85,8 @@ def session(request: HttpRequest) -> HttpResponse:
 
 VISIBLE = {
     "settings": """SELECT array_agg((name, setting) ORDER BY name) FROM pg_settings
-                   WHERE source = 'session' OR name IN ('TimeZone', 'search_path', 'statement_timeout')""",
+                   WHERE source = 'session' AND name !~ '^transaction_[ird]'
+                   OR name IN ('TimeZone', 'search_path', 'statement_timeout')""",
     "role": "current_user || session_user || current_setting('role')",
     "temporary": "SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()",
     "advisory": "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",

@@ -11,13 +11,14 @@ from wsgi_persist.sql import BUILT_INS, KEYWORDS, Classifier, Functions
 # Tracing tools show what is sent here among the application's statements.
 OURS = "/* wsgi_persist */"
 
-# What a session has of its own, by what it comes from: its settings as SQL that restores them, and what
-# SQL cannot restore.
+# What a session has of its own, by what it comes from: its settings as SQL that restores them (but for a
+# transaction's, which stay listed after it), and what SQL cannot restore.
 SETTINGS, USER = "settings", "user"
 _OWN = {
     SETTINGS: """(SELECT pg_catalog.string_agg(pg_catalog.format(
         'SELECT pg_catalog.set_config(%L, %L, false)', name, setting), '; ')
      FROM (SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'
+               AND name NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable')
            UNION ALL
            SELECT 'role', pg_catalog.current_setting('role')
            WHERE pg_catalog.current_setting('role') <> 'none') settings)""",
