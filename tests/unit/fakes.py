@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
-import psycopg2.extensions  # noqa: F401  # the driver looks there while it pings
+import psycopg2
 
 from wsgi_persist.drivers import IDLE
 
 
 class FakeConnection:
-    """Looks like one of psycopg2; its socket is a pipe that the test may make readable."""
+    """Looks like one of psycopg2; the test may make its socket readable."""
 
     __module__ = "psycopg2.fakes"
+    OperationalError = psycopg2.OperationalError
 
     def __init__(self, *, fails: set[str] = frozenset()) -> None:  # type: ignore[assignment]
         self.fails = set(fails)
@@ -22,7 +24,7 @@ class FakeConnection:
         self.status = IDLE
         self.closed = 0
         self.autocommit = True
-        self._read, self._write = os.pipe()
+        self._read, self._write = (end.detach() for end in socket.socketpair())
 
     def fileno(self) -> int:
         return self._read
