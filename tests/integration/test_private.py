@@ -18,8 +18,8 @@ from tests.unit.rooms import Sources, imports, room_of, sources_of
 
 SOURCES = sources_of(Path(wsgi_persist.__file__).parent)
 PAGE = Path(__file__).parent.parent.parent / "docs" / "design.rst"
-# Not modules of this process: the first is run by a site's interpreter, the other needs GDAL on the machine.
-ELSEWHERE = {"command.probe", "backends.postgis.base"}
+# Not modules of this process: the first is run by a site's interpreter, the others need GDAL on the machine.
+ELSEWHERE = {"command.probe", *(name for name in SOURCES if name.startswith("backends.postgis."))}
 PROJECTS = ("django", "psycopg", "psycopg2", "wsgiref")
 # Public, whatever they begin with.
 DOCUMENTED = {"_exit", "_replace", "_typeshed"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import signal
@@ -301,7 +302,7 @@ def command(server: Server, folder: Path, *options: str) -> Any:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "wsgi_persist", "status", str(folder)),
-            *("--project", str(ROOT), "--wsgi", "tests/site/wsgi.py", *options),
+            *("--project", str(ROOT), "--wsgi", "tests/site/wsgi.py", "--user", getpass.getuser(), *options),
         ],
         env={**os.environ, **site_environment(server.cluster, SITE_ALIASES="{}")},
         capture_output=True,
