@@ -22,7 +22,9 @@ fresh:  ## as root: a demo or test in a new Debian that has only what README ask
 django-suite:  ## Django's own test suite on our backend beside the stock one, on both drivers (ALL=1: whole, an hour)
 	@python=$$($(ENVIRONMENT) test) && export PYTHONPATH=. && all="$(if $(ALL),--all --timeout 7200)" && \
 	"$$python" -m tests.django_suite --driver psycopg2 $$all && \
-	"$$python" -m tests.django_suite --driver psycopg $$all
+	"$$python" -m tests.django_suite --driver psycopg $$all && \
+	"$$python" -m tests.django_suite --driver psycopg2 --requests $$all && \
+	"$$python" -m tests.django_suite --driver psycopg --requests $$all
 
 matrix:  ## every supported version, with tox: hours (PART=ci: three environments; MATRIX=--help)
 	@$(ENVIRONMENT) matrix -- -m tools.matrix $(if $(PART),--part $(PART)) $(MATRIX)

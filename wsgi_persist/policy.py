@@ -69,6 +69,7 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "retry_after": _whole("whole seconds", 0),
     "replay": _one_of("safe", "off"),
     "replay_requests": _one_of(True, False),
+    "transactions": _one_of("folded", "lazy", "stock"),
     "max_pins": _whole("a whole number", 1),
     "reset": _one_of("dirty", "always", "never"),
     "reset_report": _one_of("log", "raise"),
@@ -97,6 +98,9 @@ class Policy:
         that cannot repeat an effect; or ``"off"``.
     :param replay_requests: run a whole GET, HEAD or OPTIONS request again whose connection was lost, if
         it has completed no write.
+    :param transactions: ``"folded"``: BEGIN and savepoints are sent in one text with the statement that
+        follows them; ``"lazy"``: also, a transaction begins with its first statement that is no plain
+        read; ``"stock"``: each is a round trip of its own.
     :param max_pins: idle connections that one process or thread keeps; of more, the least recently used is
         closed when a request ends. The largest counts where aliases differ.
     :param reset: make the session as good as new after a request: ``"dirty"`` where it left something
@@ -122,6 +126,7 @@ class Policy:
     retry_after: int = 2
     replay: Literal["safe", "off"] = "safe"
     replay_requests: bool = False
+    transactions: Literal["folded", "lazy", "stock"] = "folded"
     max_pins: int = 8
     reset: Literal["dirty", "always", "never"] = "dirty"
     reset_report: Literal["log", "raise"] = "log"

@@ -51,7 +51,7 @@ class Runner:
         ]
         address = self._stage.address(first.transport)
         self._progress.say(f"{len(present) + 1} sites, {first.transport}, {first.workers} workers each")
-        variants = [OURS, *present]
+        variants = [OURS.given(first.given), *present]
         self._draw.shuffle(variants)
         with self._stage.sites(variants, address, first.driver, first.workers, first.aliases) as sites:
             self._progress.done(STARTING * len(sites))

@@ -14,6 +14,7 @@ PAGES = {
     "three": "/faults/read/",
     "orm": "/bench/orm/",
     "atomic": "/faults/read-atomic/",
+    "nested": "/bench/nested-write/",
     "none": "/faults/no-query/",
     "aliases": "/bench/each-alias/",
 }
@@ -21,6 +22,7 @@ PAGE_NAMES = {
     "three": "three SELECTs",
     "orm": "three ORM queries",
     "atomic": "three SELECTs, ATOMIC_REQUESTS",
+    "nested": "a write in a nested block, ATOMIC_REQUESTS",
     "none": "no query",
     "aliases": "a SELECT on each of 4 aliases",
 }
@@ -38,6 +40,7 @@ class Contest:
 
     :ivar starts: how often the sites are started for it. Processes differ in luck, such as where their
         memory lies, by more than one part in a hundred: then each start is one pair, of the medians.
+    :ivar mode: of ours, how its transactions are sent; the default if it is empty.
     """
 
     page: str
@@ -48,16 +51,23 @@ class Contest:
     rounds: int
     rivals: tuple[str, ...]
     starts: int = 1
+    mode: str = ""
 
     @property
     def name(self) -> str:
         workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
-        return f"{PAGE_NAMES[self.page]}, {TRANSPORT_NAMES[self.transport]}, {workers}, {self.driver}"
+        page = PAGE_NAMES[self.page] + (f", {self.mode}" if self.mode else "")
+        return f"{page}, {TRANSPORT_NAMES[self.transport]}, {workers}, {self.driver}"
 
     @property
-    def stage(self) -> tuple[str, str, int, int]:
+    def stage(self) -> tuple[str, str, int, int, str]:
         """Contests of the same stage share their running sites."""
-        return self.transport, self.driver, self.workers, self.aliases
+        return self.transport, self.driver, self.workers, self.aliases, self.mode
+
+    @property
+    def given(self) -> dict[str, dict[str, str]]:
+        """OPTIONS of ours."""
+        return {"persist": {"transactions": self.mode}} if self.mode else {}
 
     @property
     def bursts(self) -> int:
@@ -97,6 +107,12 @@ FULL = (
     Contest("three", "tls", "psycopg", 2, 1, 24, (*DJANGO, "pool", "pgbouncer")),
     Contest("three", "far", "psycopg", 2, 1, 16, VALIDATING),
     Contest("three", "far", "psycopg", 1, 1, 3, ("kept",), starts=48),
+    *(
+        Contest(page, transport, "psycopg", 1, 1, 8, ("kept",), mode=mode)
+        for transport in ("socket", "tls", "far")
+        for mode in ("folded", "lazy", "stock")
+        for page in ("atomic", "nested")
+    ),
     Contest("aliases", "socket", "psycopg", 2, 4, 12, DJANGO),
     Contest("three", "socket", "psycopg", 4, 1, 8, DJANGO),
     Contest("three", "socket", "psycopg", 8, 1, 8, DJANGO),

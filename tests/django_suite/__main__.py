@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.django_suite.report import report
 from tests.django_suite.sdist import suite
 from tests.django_suite.server import Server, choose
-from tests.django_suite.suite import ENGINES, POSTGIS, Plan, run_all
+from tests.django_suite.suite import ENGINES, IN_REQUESTS, POSTGIS, Plan, run_all
 from tools.environment import folder
 from tools.steps import Trouble, say
 
@@ -35,6 +35,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--labels", nargs="+", metavar="LABEL", help="test labels of Django's suite")
     which.add_argument("--all", action="store_true", help="the whole suite")
+    parser.add_argument("--requests", action="store_true", help="each class of tests inside a request")
     which.add_argument("--postgis", action="store_true", help=f"{OF_POSTGIS}, on our engine for PostGIS")
     parser.add_argument("--parallel", type=int, choices=(1, 2), default=2, help="engines at a time")
     parser.add_argument("--pg-bin", help="folder of the PostgreSQL programs to use")
@@ -62,11 +63,13 @@ def run(options: argparse.Namespace) -> bool:
     tests = suite(options.cache.resolve())
     require(labels, tests)
     engines = list(ENGINES) if options.engine == "both" else [options.engine]
+    if options.requests:
+        engines = ["stock", *IN_REQUESTS]
     logs = options.cache.resolve() / "django_suite"
     logs.mkdir(exist_ok=True)
     with scratch() as here, server.cluster(here) as cluster:
         say(f"Django's suite on {' and '.join(engines)}; what it writes goes to {logs}")
-        modules = POSTGIS if options.postgis else ENGINES
+        modules = POSTGIS if options.postgis else {**ENGINES, **IN_REQUESTS}
         plan = Plan(tests, labels, modules, options.driver, cluster, here, logs)
         results = run_all(engines, plan, options.parallel, options.timeout)
     facts = results[0].facts

@@ -12,8 +12,9 @@ def report(results: Sequence[Result], at_least: int) -> bool:
     print(f"\n{table(results)}\n")
     by_engine = {result.engine: result for result in results}
     first = results[0]
-    if len(results) == 2:
-        failures = _compare(by_engine["ours"], by_engine["stock"])
+    if len(results) > 1:
+        stock = by_engine.pop("stock")
+        failures = sum(_compare(ours, stock) for ours in by_engine.values())
     else:
         failures = _fails(first, first.of(*BAD), f"Fails on {first.engine}")
     passed = len(first.of("passed"))
@@ -26,13 +27,15 @@ def report(results: Sequence[Result], at_least: int) -> bool:
 
 def _compare(ours: Result, stock: Result) -> int:
     found = differences(ours, stock)
-    print(f"Differences between the engines: {len(found) or 'none'}")
+    print(f"Differences between {ours.engine} and {stock.engine}: {len(found) or 'none'}")
     for difference in found:
         _tell(difference, ours, stock)
     _fails(stock, sorted({*stock.of(*BAD)} & {*ours.of(*BAD)}), "Fails on both engines")
-    fewer = stock.ran > ours.ran
+    if ours.leases is not None:
+        print(f"{ours.engine} took a pin {ours.leases} times")
+    fewer = stock.ran > ours.ran or ours.leases == 0
     if fewer:
-        print(f"Ours ran {ours.ran} tests, stock {stock.ran}")
+        print(f"{ours.engine} ran {ours.ran} tests, {stock.engine} {stock.ran}")
     # A class that fails as a whole is one difference, or several: the tests it kept from running.
     return sum(difference.is_failure for difference in found) or int(fewer)
 

@@ -22,6 +22,8 @@ ENGINES = {
     "ours": "wsgi_persist.backends.postgresql",
     "stock": "django.db.backends.postgresql",
 }
+# Ours inside requests, in each way of sending transactions.
+IN_REQUESTS = dict.fromkeys(("folded", "lazy"), ENGINES["ours"])
 POSTGIS = {
     "ours": "wsgi_persist.backends.postgis",
     "stock": "django.contrib.gis.db.backends.postgis",
@@ -118,6 +120,7 @@ class Run:
             "driver": self.plan.driver,
             "records": str(self.records),
             "ENGINE": self.plan.engines[self.engine],
+            "transactions": self.engine if self.engine in IN_REQUESTS else "",
             "NAME": f"django_{self.engine}",
             "USER": SUPERUSER,
             "HOST": str(self.plan.cluster.socket_dir),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.django_suite.outcome import BY_NAME, Difference, Result, differences, read
+from tests.django_suite.outcome import BY_NAME, IN_REQUESTS_OTHERWISE, Difference, Result, differences, read
 from tests.django_suite.report import report
 
 
@@ -83,3 +83,21 @@ def test_that_records_without_an_end_are_no_result(tmp_path: Path) -> None:
     for count, is_result in ((0, False), (1, False), (2, False), (3, True)):
         records.write_text("".join(json.dumps(line) + "\n" for line in lines[:count]))
         assert (read("ours", records) is not None) == is_result
+
+
+def test_that_pins_have_to_be_taken_inside_requests() -> None:
+    stock, ours = result("stock", a="passed"), result("folded", a="passed")
+    ours.facts["leases"] = 0
+    assert not report([stock, ours], at_least=1)
+    ours.facts["leases"] = 1
+    assert report([stock, ours], at_least=1)
+
+
+def test_that_what_differs_by_design_inside_requests_counts_elsewhere() -> None:
+    (test, *_) = sorted(IN_REQUESTS_OTHERWISE)
+    stock, ours = Result("stock", {}, 1.0), Result("folded", {}, 1.0)
+    stock.note(test, "passed", "")
+    ours.note(test, "failed", "")
+    assert differences(ours, stock)[0].is_failure
+    ours.facts["leases"] = 1
+    assert not differences(ours, stock)[0].is_failure

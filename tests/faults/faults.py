@@ -82,9 +82,9 @@ class Faults:
             return [pid for (pid,) in cursor.fetchall()]
 
     def busy(self, sql: str = "") -> int:
-        """How many of them run a statement whose text begins so."""
+        """How many of them run a statement in whose text this is."""
         with closing(self.connect()) as admin:
-            running = f"{OTHERS} AND state = 'active' AND starts_with(query, '{sql}')"
+            running = f"{OTHERS} AND state = 'active' AND strpos(query, '{sql}') > 0"
             return int(_scalar(admin, f"SELECT count(*) {running}"))
 
     def terminate_all(self) -> int:

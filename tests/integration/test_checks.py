@@ -279,6 +279,22 @@ def test_more_aliases_than_are_kept(site: Site) -> None:
     assert site.check(aliases=aliases) == []
 
 
+def test_lazy_where_it_means_nothing(site: Site) -> None:
+    lazy = {"persist": {"transactions": "lazy"}}
+    assert site.check(database={"OPTIONS": lazy}) == []
+    for given, what in [
+        ({"OPTIONS": {**lazy, "isolation_level": 3}}, "the isolation level is above READ COMMITTED"),
+        ({"OPTIONS": lazy, "AUTOCOMMIT": False}, "AUTOCOMMIT is off"),
+    ]:
+        (found,) = site.check(database=given)
+        assert found == (
+            "wsgi_persist.W012",
+            "DATABASES['default']['OPTIONS']['persist']['transactions'] = 'lazy' means nothing where "
+            f"{what}: each transaction begins with its first statement.",
+            "DATABASES['default']['OPTIONS']['persist']['transactions'] = 'folded'",
+        )
+
+
 # ##### The server #####
 
 

@@ -131,7 +131,61 @@ def test_transaction_commits(pin: Pin, visit: Any, notes: Any, server: Server) -
     server.mark()
     assert visit(work) == []
     assert notes() == ["one", "two"]
-    assert [server.statements()[0], server.statements()[-1]] == ["BEGIN", "COMMIT"]
+    statements = server.statements()
+    assert (statements[0].partition("; ")[0], statements[-1]) == ("BEGIN", "COMMIT")
+
+
+@pytest.fixture
+def of_client(server: Server, driver: ModuleType) -> Iterator[Callable[[Callable[[Pin], None]], list[str]]]:
+    """What the server is sent by work with a pin whose cursors bind parameters themselves."""
+    given = {"cursor_factory": driver.ClientCursor} if driver.__name__ == "psycopg" else {}
+    pin = Pin(lambda: driver.connect(**server.cluster.dsn(dbname="site"), **given), name="client")
+
+    def sent(work: Callable[[Pin], None]) -> list[str]:
+        def app(environ: Any, start_response: Any) -> list[bytes]:
+            backend(pin)
+            server.mark()
+            work(pin)
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b"done"]
+
+        TestApp(PersistMiddleware(app, pins=[pin]), extra_environ={"wsgi.multithread": False}).get("/")
+        return server.statements()
+
+    yield sent
+    registry.process_scope().pins.pop(pin).stop()
+
+
+def test_transaction_begins_in_one_text_with_its_first_statement(of_client: Any, notes: Any) -> None:
+    def work(pin: Pin) -> None:
+        with pin.transaction() as cursor:
+            insert(cursor, "folded")
+            cursor.execute("SELECT 1")
+            assert cursor.fetchall() == [(1,)]
+
+    first, *rest = of_client(work)
+    assert (first, rest) == ("BEGIN; INSERT INTO entry (note) VALUES ('folded')", ["SELECT 1", "COMMIT"])
+    assert "folded" in notes()
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_connection_that_is_taken_knows_of_the_transaction(
+    before: bool, of_client: Any, notes: Any, driver: ModuleType
+) -> None:
+    """Also psycopg2's own class, which cannot be taught."""
+
+    def work(pin: Pin) -> None:
+        with pin.transaction() as cursor:
+            if before:
+                insert(cursor, "undone")
+            else:
+                pin.connection  # noqa: B018
+                insert(cursor, "undone")
+            pin.connection.rollback()
+            assert pin.connection.info.transaction_status == 0
+
+    of_client(work)
+    assert "undone" not in notes()
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -22,7 +22,7 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "design.rst"
 ELSEWHERE = {"command.probe", *(name for name in SOURCES if name.startswith("backends.postgis."))}
 PROJECTS = ("django", "psycopg", "psycopg2", "wsgiref")
 # Public, whatever they begin with.
-DOCUMENTED = {"_exit", "_replace", "_typeshed"}
+DOCUMENTED = {"_exit", "_getframe", "_replace", "_typeshed"}
 BY_NAME = {"getattr", "setattr", "hasattr", "delattr", "attrgetter", "methodcaller"}
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 
-from django.db import connections, models, transaction
+from django.db import connection, connections, models, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
@@ -63,5 +63,12 @@ def census(request: HttpRequest) -> HttpResponse:
     return JsonResponse(found)
 
 
-_VIEWS = [orm, three, warm, each_alias, census]
+def nested_write(request: HttpRequest) -> HttpResponse:
+    """In a block of its own within that of the request."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("UPDATE entry SET note = %s WHERE id = %s", ["again", 1])
+        return HttpResponse(str(cursor.rowcount))
+
+
+_VIEWS = [orm, nested_write, three, warm, each_alias, census]
 urlpatterns = [path(f"bench/{view.__name__.replace('_', '-')}/", view) for view in _VIEWS]

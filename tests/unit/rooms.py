@@ -42,7 +42,7 @@ GUESTS = {
 # Who looks for modules by name, at run time: a driver, Django, or a coroutine library that the application
 # has imported; and whether the application is wrapped.
 LOOK_UP = {
-    *("drivers.psycopg2", "worker.servers", "worker.warmup"),
+    *("drivers.modules", "worker.servers", "worker.warmup"),
     *("backends.checks.deployment", "command.probe"),
 }
 BY_NAME = {"sys.modules", "importlib.import_module", "import_module", "__import__", "exec", "eval"}

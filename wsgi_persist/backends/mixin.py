@@ -124,6 +124,8 @@ class PersistMixin(SharingMixin, OpeningMixin, ReconnectMixin):
     def detach(self) -> None:
         """The lease is over. ``close()`` runs without a connection, for subclasses that remember
         facts of the session (a search_path) and forget them there."""
+        if self._folded is not None:
+            self._folded.end()
         self._pin = None
         self.connection = None
         failed = self.rollback_exc  # type: ignore[attr-defined]  # missing from the stubs

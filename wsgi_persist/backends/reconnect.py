@@ -5,21 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from wsgi_persist.backends.cursors import Replaying, ReplayingDebug
-from wsgi_persist.backends.transaction import state_of
-from wsgi_persist.pins import LOST, PinnedConnection, Standing
+from wsgi_persist.backends.transaction import TransactionMixin, state_of
+from wsgi_persist.pins import LOST, Standing
 from wsgi_persist.recovery import Sent, recovers, survives_commit, was_replaced
 from wsgi_persist.worker import current
 
-if TYPE_CHECKING:
-    from django.db.backends.postgresql.base import DatabaseWrapper as Base
-else:
-    Base = object
 
-
-class ReconnectMixin(Base):
+class ReconnectMixin(TransactionMixin):
     """A wrapper whose statements are sent again on a new connection, where that is safe."""
-
-    _pin: PinnedConnection | None = None  # leased
 
     def make_cursor(self, cursor: Any) -> Replaying:
         if not hasattr(cursor, "tells"):
@@ -29,6 +22,8 @@ class ReconnectMixin(Base):
     def make_debug_cursor(self, cursor: Any) -> ReplayingDebug:
         if not hasattr(cursor, "tells"):
             self._watch(cursor)
+        if self._folded is not None and self._folded.is_wanted:
+            self._folded.send()  # the log shows what the driver sends
         return ReplayingDebug(cursor, self)
 
     def _watch(self, cursor: Any) -> None:
@@ -58,7 +53,7 @@ class ReconnectMixin(Base):
     def replace_connection(self) -> None:
         """Put a new connection in the place of the lost one, inside whatever transaction this is."""
         assert self._pin is not None
-        lost, autocommit, state = self.connection, self.autocommit, state_of(self)
+        lost, autocommit, state, folded = self.connection, self.autocommit, state_of(self), self._folded
         try:
             self._pin.drop(LOST)
             self.detach()
@@ -66,7 +61,9 @@ class ReconnectMixin(Base):
                 self.connect()
             if autocommit is not self.autocommit:
                 # Django's hook, as set_autocommit() refuses inside a block.
-                self._set_autocommit(autocommit)  # type: ignore[attr-defined]
+                self._set_autocommit(autocommit)
+            if folded is not None and self._folded is not None:
+                self._folded.take_over(folded)
         except BaseException:
             # As stock: a block that is not over yet must not go on somewhere else.
             self.connection = None if autocommit else lost
@@ -99,7 +96,7 @@ class ReconnectMixin(Base):
     # Django's hook: commit() goes on after it, as it must after a COMMIT that counts as done.
     def _commit(self) -> None:
         try:
-            super()._commit()  # type: ignore[misc]  # missing from the stubs
+            super()._commit()
         except Exception as error:
             scope, pin = current(), self._pin
             if scope is None or pin is None or not survives_commit(self, scope, pin, error):

@@ -1,9 +1,17 @@
-"""What Django's wrapper knows of the transaction under way."""
+"""The transaction under way: what Django's wrapper knows of it, and what of it is sent."""
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from wsgi_persist.pins import PinnedConnection, Transaction
+
+if TYPE_CHECKING:
+    from django.db.backends.postgresql.base import DatabaseWrapper as Base
+else:
+    Base = object
 
 
 def come_to_rest(wrapper: Any) -> None:
@@ -26,3 +34,87 @@ come_to_rest(_names)
 
 def state_of(wrapper: Any) -> dict[str, Any]:
     return {name: getattr(wrapper, name) for name in vars(_names)}
+
+
+class TransactionMixin(Base):
+    """A wrapper whose BEGIN and savepoints are sent with the statement that follows them.
+
+    The hooks are Django's private ones: what is public does more, which is the same here.
+    """
+
+    _pin: PinnedConnection | None = None  # leased
+    _modules: frozenset[str]  # of this class, whose ever its parts are
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._modules = frozenset(base.__module__ for base in cls.__mro__)
+
+    @property
+    def _folded(self) -> Transaction | None:
+        pin = self._pin
+        return None if pin is None or pin.session is None else pin.session.transaction
+
+    # Who takes the driver's connection may use it in ways that no cursor of ours sees.
+    @property
+    def connection(self) -> Any:
+        folded = self._folded
+        if folded is not None and folded.waits and self._is_taken_by(sys._getframe(1)):
+            folded.send()
+        return self.__dict__["connection"]
+
+    @connection.setter
+    def connection(self, connection: Any) -> None:
+        vars(self)["connection"] = connection
+
+    @connection.deleter
+    def connection(self) -> None:
+        del vars(self)["connection"]
+
+    def _is_taken_by(self, frame: Any) -> bool:
+        """Whether it is not read by this class itself, nor by Django."""
+        name = frame.f_globals.get("__name__", "")
+        if name == "django.utils.connection":  # ``django.db.connection`` hands on
+            name = frame.f_back.f_globals.get("__name__", "")
+        return name not in self._modules and not name.startswith(("django.", "wsgi_persist."))
+
+    def _must_send(self) -> bool:
+        """Whether somebody looks at each statement, or Django refuses to send any."""
+        return bool(self.execute_wrappers) or self.queries_logged or self.needs_rollback
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        folded = self._folded
+        if folded is None or not folded.is_idle():
+            super()._set_autocommit(autocommit)  # type: ignore[misc]  # missing from the stubs
+        elif not autocommit:
+            folded.begin()
+            if self.queries_logged:
+                folded.tell_driver()
+        elif folded.end():
+            super()._set_autocommit(True)  # type: ignore[misc]
+
+    def _savepoint(self, sid: str) -> None:
+        folded = self._folded
+        if folded is None or self._must_send() or not folded.mark(self.ops.quote_name(sid)):
+            super()._savepoint(sid)  # type: ignore[misc]
+
+    def _savepoint_rollback(self, sid: str) -> None:
+        folded = self._folded
+        if folded is None or self.needs_rollback or not folded.return_to(self.ops.quote_name(sid)):
+            super()._savepoint_rollback(sid)  # type: ignore[misc]
+
+    def _savepoint_commit(self, sid: str) -> None:
+        folded = self._folded
+        if folded is None or self.needs_rollback or not folded.release(self.ops.quote_name(sid)):
+            super()._savepoint_commit(sid)  # type: ignore[misc]
+
+    def _commit(self) -> None:
+        super()._commit()  # type: ignore[misc]
+        self._settle()
+
+    def _rollback(self) -> None:
+        super()._rollback()  # type: ignore[misc]
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._folded is not None:
+            self._folded.settle()

@@ -1,19 +1,20 @@
 """psycopg2 and psycopg 3: the few places where they differ, and cursors that tell what they send."""
 
 from wsgi_persist.drivers.base import ACTIVE, IDLE, IN_ERROR, IN_TRANSACTION, UNKNOWN, Driver
+from wsgi_persist.drivers.classes import watchable
 from wsgi_persist.drivers.connections import below, driver_of, neutralise, quietly_close
 from wsgi_persist.drivers.cursors import Ears, telling
 from wsgi_persist.drivers.errors import (
     comes_from_loss,
     driver_error,
     first_line,
+    has_position,
     is_farewell,
     plain_class,
     refuses_login,
     speaks_of_loss,
     sqlstate,
 )
-from wsgi_persist.drivers.psycopg2 import watchable
 
 __all__ = [
     "ACTIVE",
@@ -28,6 +29,7 @@ __all__ = [
     "driver_error",
     "driver_of",
     "first_line",
+    "has_position",
     "is_farewell",
     "neutralise",
     "plain_class",

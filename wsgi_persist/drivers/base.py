@@ -36,8 +36,23 @@ class Driver(Protocol):
         Raises the driver's OperationalError when there is no answer in time.
         """
 
+    def commit(self, connection: Any) -> None:
+        """Commit whatever transaction the server is in, however it was begun."""
+
+    def ends_any(self, connection: Any) -> bool:
+        """Whether the connection's own methods end a transaction, however it was begun."""
+
     def rollback(self, connection: Any) -> None:
         """End whatever transaction the server is in, however it was begun."""
+
+    def begin(self, connection: Any) -> str:
+        """The text by which the driver would begin a transaction."""
+
+    def send(self, connection: Any, sql: str) -> None:
+        """Statements without a result, inside a transaction."""
+
+    def speaks_utf8(self, connection: Any) -> bool:
+        """Whether the server can take any character that the driver sends."""
 
     def run(self, connection: Any, sql: str) -> None:
         """Several statements in one round trip; raises when one of them fails."""
@@ -96,6 +111,10 @@ class Common:
         info = connection.info
         return info.host, info.port, info.dbname
 
+    def speaks_utf8(self, connection: Any) -> bool:
+        say = connection.info.parameter_status
+        return bool(say("client_encoding") == say("server_encoding") == "UTF8")
+
     def text_of(self, query: Any, connection: Any) -> str | bytes:
         if isinstance(query, (str, bytes)):
             return query
@@ -103,3 +122,13 @@ class Common:
             return str(query.as_string(connection))
         # The driver's to refuse, or to understand: no text, so nothing that could be trusted.
         return f"<{type(query).__name__}>"
+
+
+def begin_text(level: str | None, read_only: bool | None, deferrable: bool | None) -> str:
+    """As both drivers write it; None is the session's default."""
+    words = "BEGIN" if level is None else f"BEGIN ISOLATION LEVEL {level}"
+    if read_only is not None:
+        words += " READ ONLY" if read_only else " READ WRITE"
+    if deferrable is not None:
+        words += " DEFERRABLE" if deferrable else " NOT DEFERRABLE"
+    return words

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from wsgi_persist.drivers.folding import Opening, folding
 from wsgi_persist.sql import QUIET
 
 Hear = Callable[[Any], None]
@@ -21,6 +22,7 @@ class Ears:
     :ivar tell: gets every other statement before it is sent, and the verdict if there is one.
     :ivar hold: gets every server-side cursor that is opened.
     :ivar failed: gets what sending a statement raised.
+    :ivar transaction: what cursors send in front of a statement, if they may.
     """
 
     def __init__(
@@ -30,22 +32,24 @@ class Ears:
         tell: Callable[..., None],
         hold: Hear,
         failed: Hear,
+        transaction: Opening | None = None,
     ) -> None:
         self.seen = seen
         self.judge = judge
         self.tell = tell
         self.hold = hold
         self.failed = failed
+        self.transaction = transaction
 
 
 def telling(base: type, ears: Ears) -> type:
     """A subclass of a driver's cursor class that tells what it sends."""
+    if ears.transaction is not None:
+        base = folding(base, ears.transaction)
     methods: dict[str, Any] = {}
     for name in _SENDING:
         if hasattr(base, name):
-            methods[name] = _telling(getattr(base, name), ears)
-    if hasattr(base, "name"):
-        methods["execute"] = _telling_name(methods["execute"], ears.hold)
+            methods[name] = _telling(getattr(base, name), ears, named=hasattr(base, "name"))
     if hasattr(base, "callproc"):
         methods["callproc"] = _telling_call(base.callproc, ears.tell)
     if hasattr(base, "copy_from"):
@@ -53,28 +57,21 @@ def telling(base: type, ears: Ears) -> type:
     return type(base.__name__, (base,), {**methods, "__module__": base.__module__, "tells": True})
 
 
-def _telling(send: Callable[..., Any], ears: Ears) -> Callable[..., Any]:
-    seen, judge, tell, failed = ears.seen, ears.judge, ears.tell, ears.failed
+def _telling(send: Callable[..., Any], ears: Ears, named: bool) -> Callable[..., Any]:
+    seen, judge, tell, hold, failed = ears.seen, ears.judge, ears.tell, ears.hold, ears.failed
 
     def method(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
         # Composed statements of the drivers are no str, nor can they be looked up.
         verdict = seen(query) or judge(query) if query.__class__ is str else None
         if verdict is not QUIET:
             tell(query, verdict)
+        if named and self.name is not None:
+            hold(self)
         try:
             return send(self, query, *args, **kwargs)
         except BaseException as error:
             failed(error)
             raise
-
-    return method
-
-
-def _telling_name(execute: Callable[..., Any], hold: Hear) -> Callable[..., Any]:
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.name is not None:
-            hold(self)
-        return execute(self, *args, **kwargs)
 
     return method
 

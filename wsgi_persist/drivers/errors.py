@@ -32,6 +32,12 @@ def sqlstate(error: BaseException | None) -> str | None:
     return getattr(found, "sqlstate", None) or getattr(found, "pgcode", None)
 
 
+def has_position(error: BaseException | None) -> bool:
+    """Whether it points to a place in the statement: the server refused that before it carried it out."""
+    diagnosis: Any = getattr(driver_error(error), "diag", None)
+    return getattr(diagnosis, "statement_position", None) is not None
+
+
 def is_farewell(error: BaseException | None) -> bool:
     """Whether the server says in it that it ends the session."""
     diagnosis: Any = getattr(driver_error(error), "diag", None)

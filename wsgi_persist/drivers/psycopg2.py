@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import operator
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_persist.drivers.base import IDLE, Common
+from wsgi_persist.drivers.base import IDLE, Common, begin_text
 from wsgi_persist.drivers.cursors import Ears, telling
 from wsgi_persist.drivers.errors import FAREWELLS
+from wsgi_persist.drivers.modules import extensions
 from wsgi_persist.drivers.waiting import deadline
 
 # What an application can change.
 _ATTRIBUTES = ("isolation_level", "readonly", "deferrable", "cursor_factory", "encoding")
+# Of psycopg2's numbers.
+_LEVELS = {
+    None: None,
+    1: "READ COMMITTED",
+    2: "REPEATABLE READ",
+    3: "SERIALIZABLE",
+    4: "READ UNCOMMITTED",
+}
 _LOOK = operator.attrgetter(*_ATTRIBUTES)
 
 
@@ -22,7 +29,7 @@ class Psycopg2(Common):
     attributes = (*_ATTRIBUTES, "string_types", "binary_types", "entered")
 
     def plain(self) -> dict[str, Any]:
-        return {"cursor_factory": _extensions().cursor}
+        return {"cursor_factory": extensions().cursor}
 
     def is_closed(self, connection: Any) -> bool:
         return bool(connection.closed)
@@ -49,31 +56,48 @@ class Psycopg2(Common):
 
     def ask(self, connection: Any, sql: str, timeout: float) -> tuple[Any, ...]:
         with deadline(connection, timeout):
-            with connection.cursor(cursor_factory=_extensions().cursor) as cursor:
+            with connection.cursor(cursor_factory=extensions().cursor) as cursor:
                 cursor.execute(sql)
                 found = cursor.fetchone()
             if not connection.autocommit:
                 connection.rollback()
         return tuple(None if value is None else str(value) for value in found)
 
+    # Its own methods end what psycopg2 began; it knows nothing of a BEGIN sent in autocommit.
+
+    def commit(self, connection: Any) -> None:
+        connection.commit()
+        if self.status(connection) != IDLE:
+            self.send(connection, "COMMIT")
+
+    def ends_any(self, connection: Any) -> bool:
+        return hasattr(connection, "be_watched")
+
     def rollback(self, connection: Any) -> None:
-        # Ends a transaction that psycopg2 began; it knows nothing of a BEGIN sent in autocommit.
         connection.rollback()
         if self.status(connection) != IDLE:
             self.run(connection, "ROLLBACK")
 
+    def begin(self, connection: Any) -> str:
+        level = _LEVELS[connection.isolation_level]
+        return begin_text(level, connection.readonly, connection.deferrable)
+
+    def send(self, connection: Any, sql: str) -> None:
+        with extensions().cursor(connection) as cursor:
+            cursor.execute(sql)
+
     def run(self, connection: Any, sql: str) -> None:
         # The driver's plain class: the application may have its own, and statistics in it.
-        with _extensions().cursor(connection) as cursor:
+        with extensions().cursor(connection) as cursor:
             cursor.execute(sql)
         if not connection.autocommit:
             connection.commit()
 
     def watch(self, connection: Any, ears: Ears, registered: Callable[[str], None]) -> None:
-        base = connection.cursor_factory or _extensions().cursor
+        base = connection.cursor_factory or extensions().cursor
         connection.cursor_factory = telling(base, ears)
         if hasattr(connection, "be_watched"):
-            connection.be_watched(lambda given: telling(given, ears), ears.tell)
+            connection.be_watched(base, ears)
 
     def attributes_asker(self, connection: Any) -> Callable[[], tuple[Any, ...]]:
         def ask() -> tuple[Any, ...]:
@@ -92,57 +116,3 @@ class Psycopg2(Common):
 
     def forget_prepared(self, connection: Any) -> None:
         pass  # it prepares nothing
-
-
-def _extensions() -> Any:
-    """psycopg2's module of driver classes, which is imported where there is a connection."""
-    return sys.modules["psycopg2.extensions"]
-
-
-def watchable(base: type | None) -> type:
-    """A connection class that is watched also where the application names its cursors' class, and where
-    it writes large objects, for which psycopg2 has methods.
-
-    :ivar entered: whether ``with connection`` is open: it sends its BEGIN with its first statement only.
-    """
-
-    parent: Any = base or _extensions().connection
-
-    class Connection(parent):  # type: ignore[misc]
-        __module__ = parent.__module__  # tracing tools name what it does after that
-        _watched: Callable[[type], type] | None = None
-        _tell: Callable[..., None] | None = None
-        entered = False
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            try:
-                super().__init__(*args, **kwargs)
-            except Exception as error:
-                if self.info.used_password:
-                    error.asked_password_of = self.info.user  # type: ignore[attr-defined]
-                raise
-
-        def be_watched(self, watched: Callable[[type], type], tell: Callable[..., None]) -> None:
-            self._watched, self._tell = functools.cache(watched), tell
-
-        def __enter__(self) -> Any:
-            self.entered = True
-            return super().__enter__()
-
-        def __exit__(self, *exc: Any) -> None:
-            self.entered = False
-            super().__exit__(*exc)
-
-        def lobject(self, *args: Any, **kwargs: Any) -> Any:
-            if self._tell is not None:
-                self._tell("SELECT lo_open()")
-            return super().lobject(*args, **kwargs)
-
-        def cursor(self, name: str | None = None, cursor_factory: Any = None, **options: Any) -> Any:
-            if cursor_factory is None:
-                return super().cursor(name, **options)
-            if self._watched is not None and isinstance(cursor_factory, type):
-                cursor_factory = self._watched(cursor_factory)
-            return super().cursor(name, cursor_factory, **options)
-
-    return Connection

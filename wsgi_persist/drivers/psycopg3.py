@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_persist.drivers.base import Common
+from wsgi_persist.drivers.base import Common, begin_text
+from wsgi_persist.drivers.classes import foldable
 from wsgi_persist.drivers.cursors import Ears, telling, telling_registration
 from wsgi_persist.drivers.errors import FAREWELLS, severity
+from wsgi_persist.drivers.modules import psycopg
 
 # Well within the 3 s that Apache leaves a worker.
 _CANCEL_TIMEOUT = 2.0
@@ -80,8 +82,22 @@ class Psycopg3(Common):
                 raise failed(result.error_message.decode(errors="replace"))
         return tuple(_text(results[0].get_value(0, n)) for n in range(results[0].nfields))
 
+    def commit(self, connection: Any) -> None:
+        connection.commit()
+
+    def ends_any(self, connection: Any) -> bool:
+        return True
+
     def rollback(self, connection: Any) -> None:
         connection.rollback()
+
+    def begin(self, connection: Any) -> str:
+        level = connection.isolation_level
+        name = None if level is None else level.name.replace("_", " ")
+        return begin_text(name, connection.read_only, connection.deferrable)
+
+    def send(self, connection: Any, sql: str) -> None:
+        psycopg().ClientCursor(connection).execute(sql)
 
     def run(self, connection: Any, sql: str) -> None:
         result = connection.pgconn.exec_(sql.encode())
@@ -91,6 +107,8 @@ class Psycopg3(Common):
     def watch(self, connection: Any, ears: Ears, registered: Callable[[str], None]) -> None:
         for name in ("cursor_factory", "server_cursor_factory"):
             setattr(connection, name, telling(getattr(connection, name), ears))
+        if ears.transaction is not None:
+            connection.__class__ = foldable(connection.__class__, ears.transaction)
         telling_registration(connection.adapters, registered)
 
     def attributes_asker(self, connection: Any) -> Callable[[], tuple[Any, ...]]:

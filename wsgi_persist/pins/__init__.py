@@ -4,6 +4,7 @@ from wsgi_persist.pins.liveness import Watch
 from wsgi_persist.pins.pin import PinnedConnection
 from wsgi_persist.pins.session import Session
 from wsgi_persist.pins.state import CLOSED, LOST, Claim, Holder, Standing, State
+from wsgi_persist.pins.transaction import Transaction
 
 __all__ = [
     "CLOSED",
@@ -14,5 +15,6 @@ __all__ = [
     "Session",
     "Standing",
     "State",
+    "Transaction",
     "Watch",
 ]

@@ -116,7 +116,7 @@ class PinnedConnection:
             self.drop(reason)
         else:
             self._move(State.OPEN)
-        return session.complaint
+        return session.reports.complaint
 
     def move_to(self, watch: Watch) -> None:
         """Another scope keeps the leased connection from now on."""

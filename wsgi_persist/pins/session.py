@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from wsgi_persist.drivers import ACTIVE, IDLE, UNKNOWN, Driver, Ears, telling
-from wsgi_persist.errors import LeakedStateError
 from wsgi_persist.events import tell
 from wsgi_persist.pins.baseline import Baseline, Note
 from wsgi_persist.pins.eviction import reason_to_evict
 from wsgi_persist.pins.pg_catalog import learn
-from wsgi_persist.pins.reports import is_news, was_reported
+from wsgi_persist.pins.reports import Reports
 from wsgi_persist.pins.state import LOST, Standing
+from wsgi_persist.pins.transaction import Transaction, transaction_for
 from wsgi_persist.policy import Policy
-from wsgi_persist.redaction import redacted
 from wsgi_persist.sql import ONCE, UNDONE, Leaves, Verdict, writes
-
-logger = logging.getLogger("wsgi_persist.session")
 
 # Of the usual request: looking up a member costs as much as the rest of a question.
 FRESH, NOTHING = Standing.FRESH, Leaves.NOTHING
@@ -28,10 +24,11 @@ class Session:
     """One connection's session, from the moment when it is new: baseline, watch and reset.
 
     :ivar leaves: the worst that the present request may have left.
-    :ivar complaint: what the last request left, if the policy wants it raised.
+    :ivar reports: who tells what it left.
     :ivar wrote: whether anything but reads was sent since the session was last seen idle.
     :ivar completed: whether the request sent such a thing before it was seen idle again.
     :ivar evict: why the connection is to be closed when the request is over.
+    :ivar transaction: what is sent for one that the application is in; None where that is the driver's.
     """
 
     def __init__(
@@ -49,10 +46,10 @@ class Session:
         self._held: list[Any] = []
         self._notes: dict[str, Note] = {}  # of the present request, the first for each reason
         self._told: tuple[Any, Verdict] = (None, ONCE)
-        self.complaint: LeakedStateError | None = None
-        self.wrote = False
-        self.completed = not self._watches  # nobody knows, so it may have
+        self.reports = Reports(name, policy)
+        self.wrote, self.completed = False, not self._watches  # else nobody knows, so it may have
         self.evict: str | None = None
+        self.transaction: Transaction | None = None
         self.settle()
         if self._watches:
             self._watch()
@@ -61,7 +58,10 @@ class Session:
         driver, connection = self._driver, self._connection
         self._classify, own = learn(driver, connection)
         self._as_new = Baseline(driver, connection, own)
-        self._ears = Ears(self._classify.seen, self._classify, self.tell, self._held.append, self.failed)
+        judge, hold = self._classify, self._held.append
+        is_new = lambda: self.leaves is NOTHING  # noqa: E731
+        self.transaction = transaction_for(self._policy, driver, connection, judge, is_new)
+        self._ears = Ears(judge.seen, judge, self.tell, hold, self.failed, self.transaction)
         driver.watch(connection, self._ears, self.registered)
         self._attributes = driver.attributes_asker(connection)
         self._baseline = self._attributes()
@@ -155,7 +155,9 @@ class Session:
         :param request: its text is in the log.
         :param since: when it came in.
         """
-        self.complaint = None
+        self.reports.complaint = None
+        if self.transaction is not None:
+            self.transaction.end()
         self.wrote, self.completed = False, not self._watches
         status = self._status()
         if status == UNKNOWN:
@@ -190,7 +192,7 @@ class Session:
             return  # with AUTOCOMMIT off every query begins one
         age = self._clock() - since
         tell("rolled_back", self._name, request)
-        self._report(f"rolled back a transaction left open by {request}, {age:.3f} s after it came in")
+        self.reports.left_open(request, age)
 
     def _clean(self, request: object) -> str | None:
         if not self._resets:
@@ -201,8 +203,7 @@ class Session:
         if self.leaves is not NOTHING:
             note = max(self._notes.values(), key=lambda note: note.leaves.value)
             tell("leak", self._name, request, what=note.reason, sql=note.sql)
-            if self._policy.reset_report == "raise" or is_news(note.sql):
-                self._report_leak(request, note)
+            self.reports.leak(request, note)
             if note.leaves is Leaves.FOR_GOOD or self._as_new.is_beyond_reset:
                 return f"session state left by {request} ({note.reason}) that no reset undoes"
         elif self._policy.reset != "always":
@@ -210,17 +211,6 @@ class Session:
         self._as_new.reset()
         self.settle()
         return None
-
-    def _report_leak(self, request: object, note: Note) -> None:
-        if note.leaves is Leaves.STATE:
-            self._report(f"{request} may have left session state ({note.reason}): {note.sql!r:.200}")
-        else:
-            self._report(f"session state left by {request} ({note.reason}): {note.sql!r:.200}")
-
-    def _report(self, what: str) -> None:
-        logger.warning("pin %r: %s", self._name, what)
-        if self._policy.reset_report == "raise":
-            self.complaint = LeakedStateError(f"pin {self._name!r}: {redacted(what)}")
 
     def _look(self) -> None:
         """Note what the request has left, now that it is over."""
@@ -233,8 +223,7 @@ class Session:
 
     def _forget_what_is_undone(self) -> None:
         notes = self._notes.values()
-        is_known = self._policy.reset_report != "raise" and any(was_reported(note.sql) for note in notes)
-        if is_known and self.leaves is Leaves.LISTED:
+        if self.leaves is Leaves.LISTED and self.reports.are_known(notes):
             return  # one round trip resets it, without a question
         left = self._as_new.what_is_left(notes)
         if not left and self.leaves is Leaves.FOR_GOOD:

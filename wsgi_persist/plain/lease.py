@@ -9,7 +9,7 @@ from typing import Any
 
 from wsgi_persist.drivers import IDLE, IN_ERROR, below, driver_of, quietly_close
 from wsgi_persist.errors import NotInRequestError, TransactionError
-from wsgi_persist.pins import LOST, PinnedConnection, Standing, State
+from wsgi_persist.pins import LOST, PinnedConnection, Standing, State, Transaction
 from wsgi_persist.recovery import MOST, Outage, Sent, recovers, survives_commit, was_replaced
 from wsgi_persist.worker import Scope, current
 
@@ -61,8 +61,28 @@ class Lease:
         is_idle = driver_of(connection).status(connection) == IDLE
         if self.pin.in_block or not (is_idle and connection.autocommit):
             raise TransactionError(f"pin {self.pin.name!r} is in a transaction already: they do not nest")
-        connection.autocommit = False  # the driver sends BEGIN with the first statement
+        self._set_autocommit(False)
         self.pin.in_block = True
+
+    def _set_autocommit(self, value: bool) -> None:
+        """Without it, the first statement begins a transaction."""
+        transaction = self._transaction
+        if transaction is None or (value and transaction.end()):
+            self.pin.connection.autocommit = value
+        elif not value:
+            transaction.begin()
+
+    @property
+    def _transaction(self) -> Transaction | None:
+        session = self.pin.session
+        return None if session is None else session.transaction
+
+    def hand_out(self) -> Any:
+        """The driver's own object, for the application."""
+        connection, transaction = self.connection, self._transaction
+        if transaction is not None and transaction.is_wanted:
+            transaction.hand_over()
+        return connection
 
     def commit(self) -> None:
         connection = self.pin.connection
@@ -71,7 +91,7 @@ class Lease:
                 f"a statement failed inside this transaction of pin {self.pin.name!r}: rolled back"
             )
         try:
-            self.connection.commit()
+            driver_of(self.connection).commit(self.connection)
         except Exception as error:
             if not survives_commit(self, self._scope, self.pin, error):
                 raise
@@ -93,7 +113,7 @@ class Lease:
         self.pin.in_block = False
         connection = self.pin.connection
         if connection is not None and driver_of(connection).status(connection) == IDLE:
-            connection.autocommit = True
+            self._set_autocommit(True)
 
     def recovers(
         self, cursor: Any, query: Any, standing: Standing, error: Exception, left: int, ran: float
@@ -104,13 +124,14 @@ class Lease:
             return False
         if was_replaced(cursor.connection, connection):
             return True  # by another cursor's statement: this one was never sent
-        sent = Sent(query, standing, connection.autocommit, cursor, left, ran)
+        sent = Sent(query, standing, not self.pin.in_block and connection.autocommit, cursor, left, ran)
         return recovers(self, self._scope, self.pin, sent, error)
 
     def replace_connection(self) -> None:
-        autocommit = self.pin.connection.autocommit
+        autocommit = self.pin.connection.autocommit and not self.pin.in_block
         self.let_go()
-        self._open().autocommit = autocommit
+        self._open()
+        self._set_autocommit(autocommit)
 
     def let_go(self) -> None:
         self.pin.drop(LOST)

@@ -47,7 +47,7 @@ class Pin:
 
         :raises NotInRequestError: the calling thread is not serving a request.
         """
-        return self._lease().connection
+        return self._lease().hand_out()
 
     def warm_up(self) -> None:
         """Open the pin, inside a boundary, before the first request."""

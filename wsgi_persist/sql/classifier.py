@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from wsgi_persist.sql.effects import BUILT_IN_VERDICTS, ONCE, QUIET, UNDONE, UNKNOWN, Verdict, effect, worst
+from wsgi_persist.sql.effects import (
+    BUILT_IN_VERDICTS,
+    MARK,
+    ONCE,
+    QUIET,
+    UNDONE,
+    UNKNOWN,
+    UNMARK,
+    Verdict,
+    effect,
+    worst,
+)
+from wsgi_persist.sql.folding import Forms
 from wsgi_persist.sql.lexer import NO_TOKENS, NotUnderstood, Token, scan, statements
 from wsgi_persist.sql.normal import outline, tokens_of, uncommented
 from wsgi_persist.sql.recent import Recent
 from wsgi_persist.sql.rules import Statement
+
+# As Django writes them.
+_SAVEPOINT = re.compile(r'(RELEASE |ROLLBACK TO )?SAVEPOINT "\w+"', re.ASCII)
 
 
 class Functions(NamedTuple):
@@ -32,6 +48,7 @@ class Classifier:
     """What statements do, by their text; remembers texts of up to 4 KiB.
 
     :ivar seen: the verdict on a text that was judged lately, or None.
+    :ivar forms: what else is remembered of them.
     """
 
     LONGEST = 4096  # characters
@@ -42,6 +59,7 @@ class Classifier:
         self._bare: Recent[str, Verdict] = Recent(self.MOST)  # without comments around them
         self._forms: Recent[str, Verdict] = Recent(self.MOST)
         self.seen = self._texts.get
+        self.forms = Forms(self.MOST, self.LONGEST, self)
         trusted = {name: effect(name) or QUIET for name in functions.trusted}
         known = {**trusted, **BUILT_IN_VERDICTS}
         self._known = {name: known[name] for name in known.keys() - functions.shadowed}
@@ -50,6 +68,8 @@ class Classifier:
         return self.seen(sql) or self._texts.find(sql) or self._first_sight(sql)
 
     def _first_sight(self, sql: str | bytes) -> Verdict:
+        if isinstance(sql, str) and (found := _SAVEPOINT.fullmatch(sql)):
+            return UNMARK if found[1] else MARK  # each has a name of its own, so that none is remembered
         try:
             text = sql if isinstance(sql, str) else sql.decode()
             verdict = self._of_form(text) or self._judge(text, scan(text))

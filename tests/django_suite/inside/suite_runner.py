@@ -11,6 +11,7 @@ from typing import Any
 import django
 from django.db import connections
 from django.test.runner import DiscoverRunner
+from suite_requests import LEASES, install
 from suite_settings import GIVEN
 
 
@@ -25,7 +26,9 @@ class Recorder(unittest.TextTestResult):
         self._write(total=self.total, **_facts())
 
     def stopTestRun(self) -> None:
-        self._write(seconds=time.monotonic() - self._started)
+        self._write(
+            seconds=time.monotonic() - self._started, leases=LEASES["pins"] if GIVEN["transactions"] else None
+        )
         super().stopTestRun()
 
     def addSuccess(self, test: Any) -> None:
@@ -69,6 +72,11 @@ class Recorder(unittest.TextTestResult):
 
 
 class Runner(DiscoverRunner):
+    def setup_test_environment(self, **kwargs: Any) -> None:
+        super().setup_test_environment(**kwargs)
+        if GIVEN["transactions"]:
+            install()
+
     def get_resultclass(self) -> type[Recorder]:
         return Recorder
 

@@ -19,4 +19,7 @@ DATABASES = {
     "default": {**_SERVER, "NAME": GIVEN["NAME"]},
     "other": {**_SERVER, "NAME": f"{GIVEN['NAME']}_other"},
 }
+if GIVEN["transactions"]:
+    for _database in DATABASES.values():
+        _database["OPTIONS"] = {"persist": {"transactions": GIVEN["transactions"]}}
 TEST_RUNNER = "suite_runner.Runner"

@@ -14,6 +14,7 @@ from typing import Any
 
 import django
 from django.core import checks
+from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
 from wsgi_persist.backends.checks.aliases import Alias, driver_module, ours
 from wsgi_persist.backends.checks.deployment import check_libraries, check_middleware
@@ -57,7 +58,7 @@ def of_alias_alone(alias: Alias) -> list[checks.CheckMessage]:
 
 
 def of_alias(alias: Alias) -> list[checks.CheckMessage]:
-    every = (_wrong_options, _pool, _scope, _age, _health_checks, _server_side_cursors, _prepared)
+    every = (_wrong_options, _pool, _scope, _age, _health_checks, _lazy, _server_side_cursors, _prepared)
     return [message for check in every for message in check(alias)]
 
 
@@ -176,6 +177,20 @@ def _health_checks(alias: Alias) -> Iterator[checks.CheckMessage]:
             "there the connection is checked anyway, without a round trip.",
             hint=f"{alias.path}['CONN_HEALTH_CHECKS'] = False",
             id="wsgi_persist.W004",
+        )
+
+
+def _lazy(alias: Alias) -> Iterator[checks.CheckMessage]:
+    if alias.persist.get("transactions") != "lazy":
+        return
+    above = alias.options.get("isolation_level") not in (None, IsolationLevel.READ_COMMITTED)
+    if above or not alias.settings.get("AUTOCOMMIT", True):
+        what = "the isolation level is above READ COMMITTED" if above else "AUTOCOMMIT is off"
+        path = f"{alias.path}['OPTIONS']['persist']['transactions']"
+        yield checks.Warning(
+            f"{path} = 'lazy' means nothing where {what}: each transaction begins with its first statement.",
+            hint=f"{path} = 'folded'",
+            id="wsgi_persist.W012",
         )
 
 
