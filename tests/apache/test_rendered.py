@@ -16,7 +16,8 @@ from types import ModuleType
 
 import pytest
 
-from tests.conftest import Server, eventually, site_environment
+from tests.conftest import Server, eventually, or_skip, site_environment
+from tests.faults.pgbouncer import PgBouncer
 from tests.http import get, in_parallel
 from tools.apache import Apache, public_folder
 from tools.postgres import Cluster, free_port
@@ -177,6 +178,29 @@ def test_processes_by_the_limit_of_the_database(project: Path, server: Server, l
         assert processes(rendered(server.cluster, *auto, SITE_DATABASE=superuser)) == 2 * cores() + 1
     finally:
         server("ALTER DATABASE second CONNECTION LIMIT -1")
+
+
+def test_processes_by_the_clients_of_the_pooler(project: Path, server: Server) -> None:
+    auto = ["--server-name", "localhost", "--project", str(project), "--processes", "auto"]
+    with or_skip():
+        pooler = PgBouncer(server.cluster, "transaction", settings={"max_client_conn": 8})
+    with pooler:
+        behind = {"HOST": "127.0.0.1", "PORT": pooler.port, "DISABLE_SERVER_SIDE_CURSORS": True}
+        given = {
+            "SITE_DATABASE": json.dumps(behind),
+            "SITE_ALIASES": json.dumps({"archive": {"name": "second"}}),
+        }
+        text = rendered(server.cluster, *auto, "--reserve", "news=2", **given)
+        assert processes(text) == 3
+        assert ": max_client_conn=8, 2 for news; 2 for each process (default, archive)\n" in text
+        assert processes(rendered(server.cluster, *auto, "--pooler-clients", "4", **given)) == 2
+        # Whoever is not in stats_users is told nothing.
+        server("CREATE ROLE curious LOGIN")
+        given["SITE_DATABASE"] = json.dumps({**behind, "USER": "curious"})
+        done = command(server.cluster, *auto, **given)
+        server("DROP ROLE curious")
+    assert done.returncode == 2
+    assert "and no pooler tells its max_client_conn (alias 'archive': " in done.stderr
 
 
 def test_processes_cannot_be_counted_where_the_server_is_down(project: Path, server: Server) -> None:

@@ -83,6 +83,10 @@ def options(**persist: Any) -> dict[str, Any]:
     return {"OPTIONS": {"persist": persist}}
 
 
+def pooled(**options: Any) -> dict[str, Any]:
+    return {"DISABLE_SERVER_SIDE_CURSORS": True, "OPTIONS": options}
+
+
 def test_a_good_site_is_silent(site: Site) -> None:
     assert site.check() == []
     assert site.check(database={"CONN_MAX_AGE": 600}, PERSIST_PROCESSES="97") == []
@@ -131,6 +135,15 @@ ANOTHER = "DATABASES['another']"
         ("W003", {"CONN_MAX_AGE": 60, **options(max_age=90)}, {}, "there max_age = 90 counts"),
         ("W004", {"CONN_HEALTH_CHECKS": True}, {}, "['CONN_HEALTH_CHECKS'] = True means nothing within"),
         ("W005", options(pooler="transaction"), {}, "where QuerySet.iterator() loses its server-side cursor"),
+        ("W015", pooled(options="-c work_mem=8MB"), {}, "['OPTIONS']['options'] is refused by PgBouncer"),
+        ("E007", pooled(assume_role="reader"), {}, "it stays in a session that serves others next"),
+        ("W013", {"HOST": "db1,db2"}, {}, "no target_session_attrs says which of them is meant"),
+        (
+            "W013",
+            {"HOST": "db1,db2", "OPTIONS": {"target_session_attrs": "any"}},
+            {},
+            "after a switchover, writes meet a standby",
+        ),
     ],
 )
 def test_wrong_settings_are_told_and_the_hint_mends_them(
@@ -143,6 +156,13 @@ def test_wrong_settings_are_told_and_the_hint_mends_them(
     assert found.hint.startswith((ANOTHER, f"del {ANOTHER}"))
     site.pasted.append(found.hint)
     assert site.check("--deploy", aliases={"another": another}, **environment) == []
+
+
+def test_several_hosts_with_a_choice(site: Site) -> None:
+    several = {"HOST": "db1,db2"}
+    chosen = {**several, "OPTIONS": {"target_session_attrs": "prefer-standby"}}
+    assert site.check("--deploy", aliases={"another": chosen}) == []
+    assert site.check("--deploy", aliases={"another": several}, PGTARGETSESSIONATTRS="read-write") == []
 
 
 @pytest.mark.parametrize("alias", ["default", "another"])

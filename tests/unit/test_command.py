@@ -71,6 +71,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (*APACHE, "--reserve", "5"),
             "--reserve is for --processes auto, not for --processes 4: leave one out",
         ),
+        ((*APACHE, "--pooler-clients", "400"), "--pooler-clients is for --processes auto: leave one out"),
         ((*APACHE, "--reserve", "a\nLoadModule b=5"), "'a\\nLoadModule b' is not allowed: give letters"),
         ((*APACHE, "--options", "x=1 user=root"), "--options user= would undo what is computed here"),
         ((*APACHE, "--options", "processes=9"), "processes= would undo what is computed here: give --proc"),
@@ -536,7 +537,7 @@ def test_site_without_django(project: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(arguments) == 0
     assert capsys.readouterr().out.endswith(shipped())
     assert main([*arguments, "--processes", "auto"]) == 2
-    assert "so its max_connections says nothing: give a number" in capsys.readouterr().err
+    assert "(there is no alias): give --pooler-clients, or a number of processes" in capsys.readouterr().err
 
 
 OLD = """
@@ -679,6 +680,10 @@ def server(most: int, *aliases: str) -> Limit:
     return Limit(list(aliases) or ["default"], "max_connections", most, 3)
 
 
+def pooler(most: int, *aliases: str) -> Limit:
+    return Limit(list(aliases), "max_client_conn", most, 0)
+
+
 def role(most: int, *aliases: str) -> Limit:
     return Limit(list(aliases) or ["default"], "role shop", most, 0)
 
@@ -691,6 +696,7 @@ def role(most: int, *aliases: str) -> Limit:
         ([server(100, "default", "archive")], {"news": 80, "wiki": 10}, 3),
         ([server(100), server(10, "archive")], {"cron": 1}, 6),
         ([server(100), role(5)], {}, 5),
+        ([pooler(20, "default", "archive")], {"news": 12}, 4),
         ([server(100), role(5)], {"news": 80}, 5),
         ([server(100, "default", "archive"), role(5, "default", "archive")], {}, 2),
     ],
@@ -715,6 +721,12 @@ def test_no_room_is_told_with_the_whole_account() -> None:
         "--processes auto: no process fits into the 1 connections that are left (CONNECTION LIMIT of role "
         "shop=1; 2 for each process (default, archive)): raise CONNECTION LIMIT of role shop, reserve less, "
         "or put PgBouncer between"
+    ]
+    with pytest.raises(Refused) as refused:
+        automatic([pooler(1, "default", "archive")], {}, cores=4)
+    assert refused.value.lines == [
+        "--processes auto: no process fits into the 1 connections that are left (max_client_conn=1; 2 for "
+        "each process (default, archive)): raise max_client_conn, or reserve less"
     ]
 
 

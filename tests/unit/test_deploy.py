@@ -39,6 +39,19 @@ def test_every_file_is_in_the_readme() -> None:
     }
 
 
+@pytest.mark.parametrize("folder", ["pgbouncer"])
+def test_every_file_of_a_folder_is_named(folder: str) -> None:
+    """In the wheel by a pattern, and in the operator's list beside its folder."""
+    config = ConfigParser(interpolation=None)
+    config.read(ROOT / "setup.cfg")
+    assert f"{folder}/*" in config["options.package_data"]["wsgi_persist.deploy"].split()
+    entry = re.search(rf"^``{folder}/``\n((?:    .*\n)+)", (ROOT / "deploy" / "README.rst").read_text(), re.M)
+    assert entry is not None
+    assert {path.name for path in (ROOT / "deploy" / folder).iterdir()} == set(
+        re.findall(r"``([\w.]+\.(?:ini|sql|conf|py|yml|cfg))``", entry[1])
+    )
+
+
 def test_log_line_is_the_codes_own(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (VHOSTS.parent / "README.rst").read_text()
     monkeypatch.setattr(lifecycle, "worker_name", lambda: "shop:4711")

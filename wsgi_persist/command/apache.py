@@ -71,16 +71,24 @@ def run(given: argparse.Namespace) -> None:
 
 
 def _automatic(facts: Mapping[str, Any], given: argparse.Namespace) -> sizing.Size:
-    limits = [sizing.Limit(**limit) for limit in facts["limits"]]
+    limits = [sizing.Limit(**limit) for limit in [*facts["limits"], *_of_poolers(facts, given)]]
     if not limits:
+        untold = facts["poolers"]["untold"] or "there is no alias"
         raise Refused(
-            "--processes auto: no alias of DATABASES is connected to PostgreSQL directly, "
-            "so its max_connections says nothing: give a number"
+            "--processes auto: no alias of DATABASES is connected to PostgreSQL directly, and no pooler "
+            f"tells its max_client_conn ({untold}): give --pooler-clients, or a number of processes"
         )
     reserved: dict[str, int] = {}
     for name, number in given.reserve:
         reserved[name] = reserved.get(name, 0) + number
     return sizing.automatic(limits, reserved, sizing.cores())
+
+
+def _of_poolers(facts: Mapping[str, Any], given: argparse.Namespace) -> list[dict[str, Any]]:
+    pooled = [alias for alias, about in facts["aliases"].items() if about["pooler"] is not None]
+    if given.pooler_clients is None or not pooled:
+        return list(facts["poolers"]["limits"])
+    return [{"aliases": pooled, "what": "max_client_conn", "most": given.pooler_clients}]
 
 
 def _defines(given: argparse.Namespace, site: Site, script: str, size: sizing.Size) -> dict[str, str]:

@@ -74,7 +74,13 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[NAME=]N",
-        help="for auto: connections of others to the server (processes x aliases); can be repeated",
+        help="for auto: connections of others to the server or pooler (processes x aliases); can be repeated",
+    )
+    add(
+        "--pooler-clients",
+        type=values.whole(1, 1_000_000),
+        metavar="N",
+        help="for auto: the pooler's max_client_conn, where it does not tell the site's user (stats_users)",
     )
     add("--options", type=values.plain, help="further options of WSGIDaemonProcess")
 
@@ -95,6 +101,8 @@ def find_contradictions(given: argparse.Namespace) -> Iterator[str]:
         yield "--wsgi and --settings both name the script: give one"
     if given.reserve and given.processes is not None:
         yield f"--reserve is for --processes auto, not for --processes {given.processes}: leave one out"
+    if given.pooler_clients and given.processes is not None:
+        yield "--pooler-clients is for --processes auto: leave one out"
     if given.force and not given.output:
         yield "--force is for --output FILE: leave it out"
     if given.output and given.output.exists() and not given.force:

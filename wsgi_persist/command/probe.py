@@ -13,6 +13,7 @@ import os
 import sys
 import sysconfig
 import traceback
+from contextlib import closing
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec, module_from_spec, spec_from_loader
 from pathlib import Path
@@ -104,6 +105,28 @@ def limits(names: list[str]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def poolers(kept: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """How many clients each PgBouncer lets in, and why one did not tell, as to who is not in stats_users."""
+    from django.db import connections
+
+    found, untold = dict[str, dict[str, Any]](), ""
+    for alias, facts in filter(lambda each: each[1]["pooler"], kept.items()):
+        try:
+            limit = {"aliases": [], "what": "max_client_conn", "most": _clients(connections[alias])}
+            found.setdefault(f"{facts['host']} {facts['port']}", limit)["aliases"].append(alias)
+        except Exception as error:
+            untold = f"alias {alias!r}: {' '.join(str(error).split())}"
+    return {"limits": list(found.values()), "untold": untold}
+
+
+def _clients(wrapper: Any) -> int:
+    params = {**wrapper.get_connection_params(), "dbname": "pgbouncer"}
+    with closing(wrapper.Database.connect(**params)) as console, console.cursor() as cursor:
+        console.autocommit = True
+        cursor.execute("SHOW CONFIG")
+        return int({row[0]: row[1] for row in cursor.fetchall()}["max_client_conn"])
+
+
 SESSIONS = """
 SELECT pid, application_name, coalesce(state, ''), current_setting('max_connections')::int,
        coalesce(extract(epoch FROM clock_timestamp() - state_change), 0)::float8,
@@ -161,8 +184,8 @@ def mod_wsgi() -> dict[str, Any] | None:
             continue
         if modules:
             libraries = {built.SHLIBPATH_VAR: built.SHLIBPATH} if getattr(built, "SHLIBPATH", "") else {}
-            found = {"module": str(modules[0]), "program": built.HTTPD, "modules": built.LIBEXECDIR}
-            return {**found, "libraries": libraries}
+            built_for = {"program": built.HTTPD, "modules": built.LIBEXECDIR, "libraries": libraries}
+            return {"module": str(modules[0]), **built_for}
     return None
 
 
@@ -170,7 +193,7 @@ def about(script: str | None, settings: str | None, asked: str) -> dict[str, Any
     script = script or script_of(settings or "")
     module = load(script)
     kept = aliases()
-    direct = [alias for alias, facts in kept.items() if facts["pooler"] is None]
+    direct = [alias for alias, facts in kept.items() if not facts["pooler"]]
     return {
         "script": script,
         "application": callable(getattr(module, "application", None)),
@@ -180,6 +203,7 @@ def about(script: str | None, settings: str | None, asked: str) -> dict[str, Any
         "aliases": kept,
         "django": list(sys.modules["django"].VERSION) if kept else None,
         "limits": limits(direct) if asked == "limits" and direct else [],
+        "poolers": poolers(kept) if asked == "limits" else {},
         "sessions": sessions(kept) if asked == "sessions" else [],
         "files": [sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")],
         "imported": imported(),
@@ -189,8 +213,7 @@ def about(script: str | None, settings: str | None, asked: str) -> dict[str, Any
 
 def told(error: BaseException, project: str) -> str:
     """One line: what went wrong, and where in the site."""
-    place = traceback.extract_tb(error.__traceback__)
-    inside = [frame for frame in place if frame.filename.startswith(project + os.sep)]
+    inside = [at for at in traceback.extract_tb(error.__traceback__) if at.filename.startswith(f"{project}/")]
     where = f" ({inside[-1].filename}, line {inside[-1].lineno})" if inside else ""
     return f"{type(error).__name__}: {error}{where}"
 

@@ -16,7 +16,8 @@ import django
 from django.core import checks
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
-from wsgi_persist.backends.checks.aliases import Alias, driver_module, ours
+from wsgi_persist.backends.checks import route
+from wsgi_persist.backends.checks.aliases import Alias, ours
 from wsgi_persist.backends.checks.deployment import check_libraries, check_middleware
 from wsgi_persist.backends.checks.redaction import without_passwords
 from wsgi_persist.backends.checks.workers import announced, unreadable
@@ -58,7 +59,7 @@ def of_alias_alone(alias: Alias) -> list[checks.CheckMessage]:
 
 
 def of_alias(alias: Alias) -> list[checks.CheckMessage]:
-    every = (_wrong_options, _pool, _scope, _age, _health_checks, _lazy, _server_side_cursors, _prepared)
+    every = (_wrong_options, _pool, _scope, _age, _health_checks, _lazy, *route.CHECKS)
     return [message for check in every for message in check(alias)]
 
 
@@ -191,29 +192,4 @@ def _lazy(alias: Alias) -> Iterator[checks.CheckMessage]:
             f"{path} = 'lazy' means nothing where {what}: each transaction begins with its first statement.",
             hint=f"{path} = 'folded'",
             id="wsgi_persist.W012",
-        )
-
-
-# ##### What needs a session of its own, where a pooler gives one for a transaction only #####
-
-
-def _server_side_cursors(alias: Alias) -> Iterator[checks.CheckMessage]:
-    if alias.transactions_only and not alias.settings.get("DISABLE_SERVER_SIDE_CURSORS"):
-        yield checks.Warning(
-            f"{alias.path} is behind a pooler in transaction mode, where QuerySet.iterator() loses its "
-            "server-side cursor.",
-            hint=f"{alias.path}['DISABLE_SERVER_SIDE_CURSORS'] = True",
-            id="wsgi_persist.W005",
-        )
-
-
-def _prepared(alias: Alias) -> Iterator[checks.CheckMessage]:
-    prepares = driver_module() == "psycopg" and alias.options.get("prepare_threshold") is not None
-    if prepares and alias.transactions_only:
-        path = f"{alias.path}['OPTIONS']['prepare_threshold']"
-        yield checks.Warning(
-            f"{path} is set, but behind a pooler in transaction mode a prepared statement may be unknown "
-            "to the next session (PgBouncer before 1.21, or with max_prepared_statements=0).",
-            hint=f"{path} = None",
-            id="wsgi_persist.W006",
         )

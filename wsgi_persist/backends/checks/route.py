@@ -1,0 +1,73 @@
+"""System checks of what stands between a worker and PostgreSQL: a pooler, or several hosts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from django.core import checks
+
+from wsgi_persist.backends.checks.aliases import Alias, driver_module
+
+# ##### What needs a session of its own, where a pooler gives one for a transaction only #####
+
+
+def _server_side_cursors(alias: Alias) -> Iterator[checks.CheckMessage]:
+    if alias.transactions_only and not alias.settings.get("DISABLE_SERVER_SIDE_CURSORS"):
+        yield checks.Warning(
+            f"{alias.path} is behind a pooler in transaction mode, where QuerySet.iterator() loses its "
+            "server-side cursor.",
+            hint=f"{alias.path}['DISABLE_SERVER_SIDE_CURSORS'] = True",
+            id="wsgi_persist.W005",
+        )
+
+
+def _prepared(alias: Alias) -> Iterator[checks.CheckMessage]:
+    prepares = driver_module() == "psycopg" and alias.options.get("prepare_threshold") is not None
+    if prepares and alias.transactions_only:
+        path = f"{alias.path}['OPTIONS']['prepare_threshold']"
+        yield checks.Warning(
+            f"{path} is set, but behind a pooler in transaction mode a prepared statement may be unknown "
+            "to the next session (PgBouncer before 1.21, or with max_prepared_statements=0).",
+            hint=f"{path} = None",
+            id="wsgi_persist.W006",
+        )
+
+
+def _startup_options(alias: Alias) -> Iterator[checks.CheckMessage]:
+    if alias.transactions_only and alias.options.get("options"):
+        path = f"{alias.path}['OPTIONS']['options']"
+        yield checks.Warning(
+            f"{path} is refused by PgBouncer, or with ignore_startup_parameters dropped without a word.",
+            hint=f"del {path}",
+            id="wsgi_persist.W015",
+        )
+
+
+def _role(alias: Alias) -> Iterator[checks.CheckMessage]:
+    if alias.transactions_only and alias.options.get("assume_role"):
+        path = f"{alias.path}['OPTIONS']['assume_role']"
+        yield checks.Error(
+            f"{path} is set once for a connection, but behind a pooler in transaction mode it stays in a "
+            "session that serves others next, and is missing in the others.",
+            hint=f"del {path}",
+            id="wsgi_persist.E007",
+        )
+
+
+# ##### Several hosts #####
+
+
+def _which_host(alias: Alias) -> Iterator[checks.CheckMessage]:
+    """libpq takes the first that answers."""
+    given = alias.options.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS", "any")
+    if "," in alias.server[0] and given == "any":
+        yield checks.Warning(
+            f"{alias.path}['HOST'] names several hosts, and no target_session_attrs says which of them is "
+            "meant: after a switchover, writes meet a standby.",
+            hint=f"{alias.path}.setdefault('OPTIONS', {{}})['target_session_attrs'] = 'read-write'",
+            id="wsgi_persist.W013",
+        )
+
+
+CHECKS = (_server_side_cursors, _prepared, _startup_options, _role, _which_host)
