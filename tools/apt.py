@@ -15,12 +15,24 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 OURS = "#!/bin/sh\n# of wsgi_persist, while it installs packages; left over, it may be removed\nexit 101\n"
 PATIENCE = 60  # seconds for another process that holds the lock
 APACHE = ("apache2", "apache2-dev")
-SERVICES = ("apache2", "pgbouncer", "prometheus")
+# Packages that bring a service, and what it is called.
+SERVICES = {
+    "apache2": "apache2",
+    "etcd-server": "etcd",
+    "haproxy": "haproxy",
+    "pgbouncer": "pgbouncer",
+    "prometheus": "prometheus",
+}
 MODULE = Path("/usr/lib/apache2/modules/mod_wsgi.so")
 # Of the tests: namespaces of the network, a pooler, the mod_wsgi of the distribution; whether they are here.
 TESTS: dict[str, Callable[[], bool]] = {
     "iproute2": lambda: has_program("ip"),
     "pgbouncer": lambda: has_program("pgbouncer"),
+}
+# Of the cluster beside Patroni.
+CLUSTER: dict[str, Callable[[], bool]] = {
+    "etcd-server": lambda: has_program("etcd"),
+    "haproxy": lambda: has_program("haproxy"),
 }
 # Hundreds of megabytes, for pages as they are seen and alerts as they are raised: APT=all brings them.
 LARGE: dict[str, Callable[[], bool]] = {
@@ -51,6 +63,7 @@ def wanted(extras: Sequence[str], standalone: bool) -> list[list[str]]:
     of_tests = {**TESTS, **({} if standalone else MOD_WSGI)} if "test" in extras else {}
     if of_tests and os.environ.get("APT") == "all":
         of_tests |= LARGE
+    of_tests |= CLUSTER if "patroni" in extras else {}
     missing = [package for package, found in of_tests.items() if not found()]
     return [packages for packages in (of_apache, missing) if packages]
 
@@ -60,7 +73,8 @@ def bring(packages: Sequence[str], log: Path) -> None:
 
     :raises Locked: another process holds apt's lock.
     """
-    services = [package for package in packages if package in SERVICES and not has_program(package)]
+    names = (SERVICES[package] for package in packages if package in SERVICES)
+    services = [name for name in names if not has_program(name)]
     # Interrupted, dpkg would leave halves behind: who wants to end this waits.
     with undisturbed(), nothing_starts():
         try:

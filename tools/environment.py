@@ -41,6 +41,8 @@ SOURCES = (
 OPTIONAL = ("uwsgi",)
 # Extras whose packages have nothing to do with each other: one that fails leaves the others.
 SINGLY = ("bench",)
+# Programs of their own, in an environment each: what they need is nothing to the site.
+APART = ("patroni",)
 # About how long each takes on two cores, in seconds.
 SECONDS = {"base": 15, "apt": 60, "uwsgi": 40, "package": 5, "demo": 15}
 USUAL = 30
@@ -88,11 +90,21 @@ class Environment:
             what = f"apt-get install {' '.join(packages)} (APT=0 refuses; Ctrl-C waits for its end)"
             steps.append(Step(what, SECONDS["apt"], partial(apt.bring, packages, venv.log)))
         for extra in self._extras:
-            steps += self._apache.pending() if extra == "apache" else self._packages(extra)
+            steps += self._pending(extra)
         mark = _fingerprint()
         if not venv.has("package", mark):
             steps.append(Step("wsgi_persist itself", SECONDS["package"], partial(self._add_package, mark)))
         return steps
+
+    def _pending(self, extra: str) -> Iterator[Step] | list[Step]:
+        if extra == "apache":
+            return self._apache.pending()
+        return self._program(extra) if extra in APART else self._packages(extra)
+
+    def _program(self, extra: str) -> Iterator[Step]:
+        venv, wanted = Venv(self.venv.home, extra), requirements(extra)
+        if not venv.has(extra, _mark(wanted)):
+            yield Step(f"{extra} in {venv.root}", USUAL, partial(_add_program, venv, extra, wanted))
 
     def require(self) -> None:
         """What the pending steps need of the machine is there.
@@ -144,6 +156,15 @@ class Environment:
                 _copy(ROOT / name, Path(copy) / name)
             self.venv.install("--no-deps", "--no-build-isolation", "--force-reinstall", copy)
         self.venv.stamp("package", mark)
+
+
+def _add_program(venv: Venv, name: str, wanted: list[str]) -> None:
+    try:
+        venv.create()
+        venv.install(*wanted)
+        venv.stamp(name, _mark(wanted))
+    except Trouble as trouble:
+        say(f"{name} is left out: {trouble.line}")
 
 
 def requirements(extra: str) -> list[str]:

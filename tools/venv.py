@@ -14,12 +14,13 @@ from tools.steps import LOCAL, run
 class Venv:
     """
     :ivar home: the folder of all that is built.
+    :ivar root: the environment in it.
     :ivar is_new: whether it is still to be made, or to be made anew.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, name: str = "venv") -> None:
         self.home = home
-        self.root = home / "venv"
+        self.root = home / name
         self.python = self.root / "bin" / "python"
         self.log = home / "build.log"
         self.base = machine.interpreter()

@@ -26,7 +26,7 @@ class Network:
     """
 
     def __init__(self) -> None:
-        _require_tools()
+        require_tools()
         number = os.getpid() % (1 << 15)
         # 198.18.0.0/15 is for tests of networks (RFC 2544), and never routed.
         base = f"198.{18 + (number >> 14)}.{number >> 6 & 255}"
@@ -51,16 +51,16 @@ class Network:
     def inside(self) -> Iterator[None]:
         """Sockets and processes that this thread makes meanwhile are at the far end."""
         with open(f"/run/netns/{self._name}") as there, open("/proc/thread-self/ns/net") as here:
-            _enter(there.fileno())
+            enter(there.fileno())
             try:
                 yield
             finally:
-                _enter(here.fileno())
+                enter(here.fileno())
 
     def close(self) -> None:
         # With its end here the link goes at once; with the namespace alone, some time later.
         for command in (("link", "del", self._near_link), ("netns", "del", self._name)):
-            subprocess.run([_ip(), *command], capture_output=True, check=False)
+            subprocess.run([ip(), *command], capture_output=True, check=False)
 
     def __enter__(self) -> Network:
         return self
@@ -69,39 +69,39 @@ class Network:
         self.close()
 
     def _make(self) -> None:
-        _run("netns", "add", self._name)
+        run("netns", "add", self._name)
         far = ["peer", "name", self._far_link, "address", MAC, "netns", self._name]
-        _run("link", "add", self._near_link, "type", "veth", *far)
-        _run("address", "add", f"{self.near}/30", "dev", self._near_link)
-        _run("link", "set", self._near_link, "up")
+        run("link", "add", self._near_link, "type", "veth", *far)
+        run("address", "add", f"{self.near}/30", "dev", self._near_link)
+        run("link", "set", self._near_link, "up")
         self._far("address", "add", f"{self.address}/30", "dev", self._far_link)
         self._far("link", "set", "lo", "up")
         self.up()
         # Otherwise a pulled cable shows after some seconds as "no route to host".
-        _run("neigh", "replace", self.address, "lladdr", MAC, "dev", self._near_link, "nud", "permanent")
+        run("neigh", "replace", self.address, "lladdr", MAC, "dev", self._near_link, "nud", "permanent")
 
     def _far(self, *command: str) -> None:
-        _run("-n", self._name, *command)
+        run("-n", self._name, *command)
 
 
-def _require_tools() -> None:
+def require_tools() -> None:
     if os.geteuid() != 0:
         raise Unavailable("a network namespace needs root")
-    if not _ip():
+    if not ip():
         raise Unavailable("a network namespace needs the program ip (Debian: apt-get install iproute2)")
 
 
-def _ip() -> str:
+def ip() -> str:
     return shutil.which("ip", path=SEARCH) or ""
 
 
-def _run(*command: str) -> None:
-    done = subprocess.run([_ip(), *command], capture_output=True, text=True, check=False)
+def run(*command: str) -> None:
+    done = subprocess.run([ip(), *command], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise Unavailable(f"ip {' '.join(command)}: {done.stderr.strip()}")
 
 
-def _enter(namespace: int) -> None:
+def enter(namespace: int) -> None:
     # os.setns() came with Python 3.12. It moves the calling thread alone.
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(namespace, CLONE_NEWNET) != 0:

@@ -39,7 +39,7 @@ def test_every_file_is_in_the_readme() -> None:
     }
 
 
-@pytest.mark.parametrize("folder", ["pgbouncer"])
+@pytest.mark.parametrize("folder", ["patroni", "pgbouncer"])
 def test_every_file_of_a_folder_is_named(folder: str) -> None:
     """In the wheel by a pattern, and in the operator's list beside its folder."""
     config = ConfigParser(interpolation=None)

@@ -118,6 +118,8 @@ def test_root_brings_what_is_missing(debian: Path, monkeypatch: pytest.MonkeyPat
     (debian / "ip").touch()
     assert apt.wanted(["test", "apache"], standalone=False) == [["pgbouncer", "libapache2-mod-wsgi-py3"]]
     assert apt.wanted(["test", "apache"], standalone=True) == [["pgbouncer"]]
+    cluster = ["pgbouncer", "etcd-server", "haproxy"]
+    assert apt.wanted(["test", "apache", "patroni"], standalone=True) == [cluster]
     monkeypatch.setenv("APT", "0")
     assert apt.wanted(["test", "apache"], standalone=False) == []
 
