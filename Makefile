@@ -5,7 +5,7 @@
 ENVIRONMENT = $(or $(PYTHON),python3) -B -m tools.environment
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test django-suite matrix lint bench profile ends faults docs picture fresh clean
+.PHONY: help demo test django-suite matrix lint bench profile ends faults tier docs picture fresh clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -54,6 +54,9 @@ ends:  ## every end of a worker under load, with figures: a quarter of an hour
 
 faults:  ## harm the database of a site under load, stock Django beside ours: an hour (FAULTS=--help)
 	@$(ENVIRONMENT) test apache -- -m tests.faults.report $(FAULTS)
+
+tier:  ## as root: three hosts with Patroni, PgBouncer, HAProxy, and all that happens to them (TIER=--help)
+	@$(ENVIRONMENT) test apache patroni -- -m tests.tier.report $(TIER)
 
 clean:  ## remove what was built
 	@built=$$($(ENVIRONMENT) --where) && rm -rf "$$built" build dist *.egg-info .coverage*

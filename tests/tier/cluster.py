@@ -89,7 +89,7 @@ class PatroniCluster:
 
     def query(self, sql: str, dbname: str = "postgres") -> str:
         """What psql says, by the leader."""
-        conninfo = f"host={self.addresses} target_session_attrs=read-write user={SUPERUSER} dbname={dbname}"
+        conninfo = f"host={self.lead().host.address} user={SUPERUSER} dbname={dbname}"
         command = [str(binaries() / "psql"), "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1"]
         done = subprocess.run(
             [*command, "-d", f"{conninfo} connect_timeout=4 password=super", "-c", sql],
