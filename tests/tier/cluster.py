@@ -38,16 +38,14 @@ class PatroniCluster:
             member.start_patroni()
         self.settle(90.0)
 
-    def leader(self) -> Member | None:
-        """The one that says so; two would be a split brain."""
-        leaders = [m for m in self.members if (told := m.told()).get("role") in LEADS and is_running(told)]
-        assert len(leaders) < 2, [m.name for m in leaders]
-        return leaders[0] if leaders else None
+    def leaders(self) -> list[Member]:
+        """Who says so, the newest first: one that slept believes it until it has looked around."""
+        told = {member.name: member.told() for member in self.members}
+        leading = [m for m in self.members if told[m.name].get("role") in LEADS and is_running(told[m.name])]
+        return sorted(leading, key=lambda member: -int(told[member.name].get("timeline", 0)))
 
     def lead(self) -> Member:
-        leader = self.leader()
-        assert leader is not None
-        return leader
+        return self.leaders()[0]
 
     def standbys(self) -> list[Member]:
         return [m for m in self.members if (told := m.told()).get("role") == "replica" and follows(told)]
@@ -113,7 +111,7 @@ class PatroniCluster:
                 member.wake_etcd()
 
     def _is_whole(self) -> bool:
-        if self.leader() is None or len(self.standbys()) != 2:
+        if len(self.leaders()) != 1 or len(self.standbys()) != 2:
             return False
         return any(m.told().get("sync_standby") for m in self.members)
 

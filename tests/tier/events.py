@@ -25,7 +25,7 @@ def tier_on(cluster: PatroniCluster, home: Path, ledger: str) -> Tier:
     cluster.start()
     cluster.query(f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'")
     cluster.query(f"CREATE DATABASE {USER} OWNER {USER}")
-    cluster.query(f"{ledger}; ALTER TABLE ledger OWNER TO {USER}", USER)
+    cluster.query(f"SET ROLE {USER}; {ledger}; CREATE TABLE probed ()", USER)
     tier = Tier(cluster, HaProxy(cluster, home), Pooler(cluster, home))
     tier.haproxy.start()
     tier.pooler.start()

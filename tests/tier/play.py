@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -34,45 +34,44 @@ HEAD = (
 
 
 class Prober:
-    """Writes to the leader itself, each time by a new connection: what the cluster's own pause is."""
+    """Writes to each member itself, by a new connection each time: what the cluster's own pause is."""
 
-    def __init__(self, driver: ModuleType, hosts: str) -> None:
-        given = {"host": hosts, "user": USER, "password": PASSWORD, "dbname": USER, "connect_timeout": 2}
-        self._connect = lambda: driver.connect(
-            **given, target_session_attrs="read-write", options="-c statement_timeout=2000"
-        )
-        self._error = driver.Error
+    def __init__(self, driver: ModuleType, hosts: Iterable[str]) -> None:
+        self._driver = driver
         self.accepted: list[float] = []
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._threads = [threading.Thread(target=self._run, args=(host,)) for host in hosts]
 
     def __enter__(self) -> Prober:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._stopped.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def longest_pause(self) -> tuple[float, float]:
         """Its beginning and its end."""
-        pairs = itertools.pairwise(self.accepted)
+        pairs = itertools.pairwise(sorted(self.accepted))
         return max(pairs, key=lambda pair: pair[1] - pair[0], default=(0.0, 0.0))
 
-    def _run(self) -> None:
+    def _run(self, host: str) -> None:
         while not self._stopped.wait(0.05):
             try:
-                self._write()
-            except self._error:
+                self._write(host)
+            except self._driver.Error:
                 continue
             self.accepted.append(time.monotonic())
 
-    def _write(self) -> None:
-        connection = self._connect()
+    def _write(self, host: str) -> None:
+        given = {"host": host, "user": USER, "password": PASSWORD, "dbname": USER, "connect_timeout": 2}
+        connection = self._driver.connect(**given, target_session_attrs="read-write")
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
-                cursor.execute("CREATE TABLE IF NOT EXISTS probed (); INSERT INTO probed DEFAULT VALUES")
+                cursor.execute("INSERT INTO probed DEFAULT VALUES")
         finally:
             connection.close()
 
@@ -145,7 +144,7 @@ class Play:
     def __call__(self, name: str, event: Event) -> list[Outcome]:
         run = next(self._run)
         names = {site.name: f"{run}/{number}" for number, site in enumerate(self.sites)}
-        with self._loads(names) as loads, Prober(self._driver, self.tier.cluster.addresses) as prober:
+        with self._loads(names) as loads, Prober(self._driver, self.tier.cluster.by_name.values()) as prober:
             time.sleep(AROUND)
             event(self.tier)
             self.tier.cluster.settle(90.0)

@@ -58,14 +58,8 @@ class Route:
 
 HOSTS = Route("hosts", 5432, {}, {"target_session_attrs": "read-write"}, BY_HOSTS)
 POOLER = Route("pooler", POOLER_PORT, {"DISABLE_SERVER_SIDE_CURSORS": True}, {}, POOLED)
-# Stock Django's attempts would otherwise hang as long as TCP does.
-STOCK = Variant(
-    "stock, kept and checked",
-    database={**KEPT.database},
-    persist=None,
-    engine="django.db.backends.postgresql",
-)
-VARIANTS = {"ours": OURS, "stock": STOCK}
+# Stock Django keeps its connections, and checks each before a request.
+VARIANTS = {"ours": OURS, "stock": KEPT}
 
 
 @dataclass
