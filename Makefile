@@ -56,7 +56,7 @@ faults:  ## harm the database of a site under load, stock Django beside ours: an
 	@$(ENVIRONMENT) test apache -- -m tests.faults.report $(FAULTS)
 
 tier:  ## as root: three hosts with Patroni, PgBouncer, HAProxy, and all that happens to them (TIER=--help)
-	@$(ENVIRONMENT) test apache patroni -- -m tests.tier.report $(TIER)
+	@PG=$${PG:-machine} $(ENVIRONMENT) test apache patroni -- -m tests.tier.report $(TIER)
 
 clean:  ## remove what was built
 	@built=$$($(ENVIRONMENT) --where) && rm -rf "$$built" build dist *.egg-info .coverage*

@@ -79,12 +79,14 @@ def main() -> int:
     except Unavailable as missing:
         say(str(missing))
         return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+    except (KeyboardInterrupt, RuntimeError) as stopped:
+        # What has been found is shown all the same.
+        print(f"stopped: {stopped}", file=sys.stderr)
     print(f"{os.cpu_count()} cores, {given.rate:g} requests a second to each site, {given.driver}")
     print(table(found))
     ours = [outcome for outcome in found if outcome.site.startswith("ours")]
-    return 0 if all(outcome.verdict.balanced for outcome in ours) else 1
+    complete = len(found) == len(given.only) * len(given.variants) * len(given.routes)
+    return 0 if complete and all(outcome.verdict.balanced for outcome in ours) else 1
 
 
 if __name__ == "__main__":
