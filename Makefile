@@ -55,7 +55,7 @@ ends:  ## every end of a worker under load, with figures: a quarter of an hour
 faults:  ## harm the database of a site under load, stock Django beside ours: an hour (FAULTS=--help)
 	@$(ENVIRONMENT) test apache -- -m tests.faults.report $(FAULTS)
 
-tier:  ## as root: three hosts with Patroni, PgBouncer, HAProxy, and all that happens to them (TIER=--help)
+tier:  ## as root: three hosts with Patroni, PgBouncer, HAProxy, and what happens to them (TIER=--help)
 	@PG=$${PG:-machine} $(ENVIRONMENT) test apache patroni -- -m tests.tier.report $(TIER)
 
 clean:  ## remove what was built

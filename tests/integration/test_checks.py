@@ -137,6 +137,12 @@ ANOTHER = "DATABASES['another']"
         ("W005", options(pooler="transaction"), {}, "where QuerySet.iterator() loses its server-side cursor"),
         ("W015", pooled(options="-c work_mem=8MB"), {}, "['OPTIONS']['options'] is refused by PgBouncer"),
         ("E007", pooled(assume_role="reader"), {}, "it stays in a session that serves others next"),
+        (
+            "W014",
+            pooled(persist={"reset": "always"}),
+            {},
+            "['persist']['reset'] = 'always' means nothing behind a pooler in transaction mode",
+        ),
         ("W013", {"HOST": "db1,db2"}, {}, "no target_session_attrs says which of them is meant"),
         (
             "W013",

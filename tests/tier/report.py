@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.faults import Unavailable
 from tests.faults.report import DRIVERS, chosen
 from tests.site.fault_views import LEDGER
+from tests.tier import storm
 from tests.tier.cluster import PatroniCluster
 from tests.tier.events import EVENTS, Tier, tier_on
 from tests.tier.hosts import Bridge
@@ -58,12 +59,15 @@ def parser() -> argparse.ArgumentParser:
     for name, known in {"only": EVENTS, "variants": VARIANTS, "routes": ROUTES}.items():
         parser.add_argument(f"--{name}", type=chosen(known), default=",".join(known))
     parser.add_argument("--driver", choices=DRIVERS, default="psycopg")
+    parser.add_argument("--storm", action="store_true", help="a thousand workers instead")
     parser.add_argument("--rate", type=float, default=40.0, help="requests a second, of each site")
     return parser
 
 
 def main() -> int:
     given = parser().parse_args()
+    if given.storm:
+        return storm.main(["--driver", given.driver])
     found: list[Outcome] = []
     began = time.monotonic()
     try:

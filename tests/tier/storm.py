@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,13 +136,13 @@ def pooler_restarted(
     return Storm(f"pooler restarted, {driver}", crowd.told, gone, back, refused)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.tier.storm")
     parser.add_argument("--hosts", type=int, default=20)
     parser.add_argument("--workers", type=int, default=50, help="at each host")
     parser.add_argument("--away", type=float, default=3.0, help="seconds that the server is down")
     parser.add_argument("--driver", choices=DRIVERS, default="psycopg")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     home = Path(tempfile.mkdtemp(prefix="storm"))
     home.chmod(0o777)
     total = given.hosts * given.workers

@@ -55,6 +55,17 @@ def _role(alias: Alias) -> Iterator[checks.CheckMessage]:
         )
 
 
+def _reset(alias: Alias) -> Iterator[checks.CheckMessage]:
+    if alias.transactions_only and alias.persist.get("reset") == "always":
+        path = f"{alias.path}['OPTIONS']['persist']['reset']"
+        yield checks.Warning(
+            f"{path} = 'always' means nothing behind a pooler in transaction mode, where only the pooler can "
+            "reset a session (PgBouncer: server_reset_query_always = 1).",
+            hint=f"del {path}",
+            id="wsgi_persist.W014",
+        )
+
+
 # ##### Several hosts #####
 
 
@@ -70,4 +81,4 @@ def _which_host(alias: Alias) -> Iterator[checks.CheckMessage]:
         )
 
 
-CHECKS = (_server_side_cursors, _prepared, _startup_options, _role, _which_host)
+CHECKS = (_server_side_cursors, _prepared, _startup_options, _role, _reset, _which_host)
