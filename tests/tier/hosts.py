@@ -59,6 +59,7 @@ class Host:
     def __init__(self, name: str, address: str, bridge: str) -> None:
         self.name = name
         self.address = address
+        self._started: list[subprocess.Popen[bytes]] = []
         run("netns", "add", name)
         run("link", "add", f"{name}v", "type", "veth", "peer", "name", "eth0", "netns", name)
         run("link", "set", f"{name}v", "master", bridge)
@@ -73,7 +74,7 @@ class Host:
             enter(there.fileno())
             try:
                 with log.open("ab") as output:
-                    return subprocess.Popen(
+                    process = subprocess.Popen(
                         command,
                         stdin=subprocess.DEVNULL,
                         stdout=output,
@@ -85,6 +86,8 @@ class Host:
                     )
             finally:
                 enter(here.fileno())
+        self._started.append(process)
+        return process
 
     def unplug(self) -> None:
         run("-n", self.name, "link", "set", "eth0", "down")
@@ -101,6 +104,8 @@ class Host:
     def close(self) -> None:
         """With all that runs there."""
         self._signal(signal.SIGKILL)
+        for process in self._started:
+            process.wait()
         for command in (("link", "del", f"{self.name}v"), ("netns", "del", self.name)):
             subprocess.run([ip(), *command], capture_output=True, check=False)
 
