@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.faults.faults import wait_for
@@ -12,7 +13,9 @@ from tests.faults.ledger import Verdict, judge
 from tests.faults.load import Load, NextRequest
 from tests.faults.results import Results, aligned, counted
 from tests.faults.stage import Stage, Variant, silent_workers
+from tests.faults.told import LINES, differences, numbers, status_folder
 from tools.apache import Apache
+from wsgi_persist.status.site import read_site
 
 HEAD = ("scenario", "variant", "driver", "workers", "requests", "answers", "failures", "slowest s", "verdict")
 
@@ -43,6 +46,7 @@ class Outcome:
     :ivar stuck: workers that did not answer in the end.
     :ivar leaked: sessions that were left, beyond one for each worker, or after the workers' end.
     :ivar attempts: to connect, while the server was down.
+    :ivar untrue: where what the workers told of themselves is not what log and visitors say.
     :ivar recoveries: seconds from the end of a silence to the first request that succeeded.
     """
 
@@ -54,14 +58,15 @@ class Outcome:
     verdict: Verdict = field(default_factory=Verdict)
     stuck: list[int] = field(default_factory=list)
     leaked: int = 0
+    untrue: list[str] = field(default_factory=list)
     attempts: int = 0
     recoveries: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def sound(self) -> bool:
-        """The books balance, and no worker or session has gone astray."""
-        return self.verdict.balanced and not self.stuck and not self.leaked
+        """The books balance, the workers told the truth, and no worker or session has gone astray."""
+        return self.verdict.balanced and not (self.stuck or self.leaked or self.untrue)
 
     def row(self) -> tuple[str, ...]:
         results = self.results
@@ -81,6 +86,7 @@ class Outcome:
         found = [str(self.verdict)] if any(answer.request.id for answer in self.results.answers) else []
         found += [f"{len(self.stuck)} workers stuck"] if self.stuck else []
         found += [f"{self.leaked} sessions leaked"] if self.leaked else []
+        found += [f"UNTRUE: {self.untrue[0]}"] if self.untrue else []
         return ", ".join(found) or "-"
 
 
@@ -105,15 +111,32 @@ class Play:
     ) -> Iterator[tuple[Outcome, Apache]]:
         """The site is asked while the block runs; then the books are made up."""
         outcome = Outcome(scenario, self.variant.name, self.stage.driver, self.workers)
-        with self.stage.site(self.variant, self.workers, address) as apache:
+        with (
+            status_folder() as status,
+            self.stage.site(self.variant, self.workers, address, status) as apache,
+        ):
             load = Load(apache.url, next_request, rate=rate or self.scale.rate, timeout=timeout)
             outcome.results = load.results
             with load:
                 yield outcome, apache
             outcome.stuck = silent_workers(apache)
             outcome.leaked = self._sessions_beyond(self.workers)
+            # Ended, the workers have told all; the log is removed with the site.
+            apache.stop()
+            self._compare(outcome, status, apache.error_text())
         outcome.leaked = max(outcome.leaked, self._sessions_beyond(0))
         outcome.verdict = judge(outcome.results.answers, self.stage.ledger())
+
+    def _compare(self, outcome: Outcome, status: Path, log: str) -> None:
+        """Stock workers tell nothing."""
+        if self.variant.persist is None:
+            return
+        site = read_site(status)
+        outcome.untrue = differences(site, log, outcome.results)
+        told = numbers(site.counters())
+        outcome.notes.append(
+            f"{len(site.workers)} workers told of {', '.join(f'{told[name]} {name}' for name in LINES)}"
+        )
 
     def _sessions_beyond(self, allowed: int) -> int:
         """Sessions above this number that do not end by themselves soon."""

@@ -85,15 +85,22 @@ class Stage:
 
     @contextmanager
     def site(
-        self, variant: Variant, workers: int, address: tuple[str, int] | None = None
+        self,
+        variant: Variant,
+        workers: int,
+        address: tuple[str, int] | None = None,
+        status: Path | None = None,
     ) -> Iterator[Apache]:
-        """The site, warm, with an empty ledger; *address* is that of a proxy before the server."""
+        """The site, warm, with an empty ledger; *address* is that of a proxy before the server.
+
+        :param status: the folder where the workers tell of themselves.
+        """
         query(self.cluster, "TRUNCATE ledger", "site")
         root = public_folder("apache")
         try:
             with (
                 public_project() as project,
-                self._apache(root, project, variant, workers, address) as apache,
+                self._apache(root, project, variant, workers, address, status) as apache,
             ):
                 require_start(apache)
                 yield apache
@@ -114,7 +121,13 @@ class Stage:
         self.close()
 
     def _apache(
-        self, root: Path, project: Path, variant: Variant, workers: int, address: tuple[str, int] | None
+        self,
+        root: Path,
+        project: Path,
+        variant: Variant,
+        workers: int,
+        address: tuple[str, int] | None,
+        status: Path | None,
     ) -> Apache:
         host, port = address or self.address
         return Apache(
@@ -127,6 +140,7 @@ class Stage:
                 SITE_PORT=str(port),
                 SITE_ALIASES="{}",
                 PYTHONPATH="",
+                **({} if status is None else {"PERSIST_STATUS": str(status)}),
                 **variant.environment,
             ),
             mpm="event",

@@ -57,8 +57,6 @@ class Scene:
         pid, now = os.getpid(), self.now
         name = site.encode("ascii", "replace").decode()
         where = (start_of(pid), socket.gethostname(), "mod_wsgi 6.0.0", "0.1.0", "process")
-        name = site.encode("ascii", "replace").decode()
-        where = (start_of(pid), socket.gethostname(), "mod_wsgi 6.0.0", "0.1.0", "process")
         worker = Worker(name, pid, *where, started)
         opened, leases = now - 60 - self._random.random() * 1500, self._random.randrange(100, 9000)
         pin = PinState("default", "process", "open", 4000 + number, opened, leases, 2, 1, now - 1)
