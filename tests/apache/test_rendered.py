@@ -20,6 +20,7 @@ from tests.conftest import Server, eventually, or_skip, site_environment
 from tests.faults.pgbouncer import PgBouncer
 from tests.http import get, in_parallel
 from tools.apache import Apache, public_folder
+from tools.httpd import daemon_user
 from tools.postgres import Cluster, free_port
 from wsgi_persist.command.sizing import cores
 
@@ -58,9 +59,14 @@ def test_rendered_file_is_served(project: Path, server: Server, root: Path) -> N
     vhost, port = root / "site.conf", free_port()
     (root / "static").mkdir()
     (root / "static" / "a.txt").write_text("a file")
+    (root / "told").mkdir()
+    if os.geteuid() == 0:
+        os.chown(root / "told", daemon_user().pw_uid, -1)
+    shutil.copy(ROOT / "deploy" / "persist_status.py", project)
     arguments = [
         *("--server-name", "localhost", "--port", str(port), "--project", str(project)),
         *("--processes", "2", "--static", str(root / "static"), "--options", "request-timeout=20"),
+        *("--status", str(root / "told"), "--status-page", "/persist-status"),
         *("--check", "--output", str(vhost)),
     ]
     done = command(server.cluster, *arguments)
@@ -73,7 +79,9 @@ def test_rendered_file_is_served(project: Path, server: Server, root: Path) -> N
         assert eventually(lambda: len(server.backends()), 2, timeout=60.0)
         assert int(get(port, "/pid/").text) in server.backends()
         assert get(port, "/static/a.txt").text == "a file"
-        assert len(running.daemon_pids()) == 2
+        assert len(running.daemon_pids()) == 3
+        assert get(port, "/persist-status").status == 200
+        assert list((root / "told").iterdir())
 
 
 def test_apaches_own_objection_is_one_line(project: Path, server: Server, root: Path) -> None:

@@ -95,6 +95,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ((*APACHE, "--settings", "a.b.py!"), "'a.b.py!' is not allowed: give a module's name"),
         ((*APACHE, "--venv", "gone"), "has no bin/python that can be run: give the virtual environment"),
         ((*APACHE, "--static", "gone"), "gone does not exist: collect the static files first"),
+        ((*APACHE, "--status-page", "/persist-status"), "persist_status.py does not exist: copy deploy/"),
+        ((*APACHE, "--status-page", "status"), "'status' is not allowed: give a path of the site"),
+        ((*APACHE, "--status-page", "/"), "'/' is not allowed: give a path of the site"),
         ((*APACHE, "--output", "taken.conf"), "exists: give another --output, or --force to overwrite it"),
         ((*APACHE, "--force"), "--force is for --output FILE: leave it out"),
     ],
@@ -155,7 +158,7 @@ def test_each_problem_has_its_line(project: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder that a user may not look into")
-@pytest.mark.parametrize("option", ["--project", "--wsgi", "--static", "--output", "--venv"])
+@pytest.mark.parametrize("option", ["--project", "--wsgi", "--static", "--status", "--output", "--venv"])
 def test_ordinary_user_who_may_not_look(option: str, folder: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     if met := obstacle(account_of(nobody, ""), Path(sys.executable), READ | ENTER):
@@ -266,6 +269,27 @@ def test_link_to_the_current_release_stays_one(project: Path, capsys: pytest.Cap
     assert f'Define PERSIST_SCRIPT "{link}/wsgi.py"\n' in capsys.readouterr().out
 
 
+def rendered(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    assert main([*APACHE, "--user", pwd.getpwuid(os.geteuid()).pw_name, *arguments]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_status_and_its_page(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_importable(project)
+    (project / "wsgi.py").write_text(WRAPPED)
+    (project / "persist_status.py").touch()
+    (project / "told").mkdir()
+    assert not any(line.startswith("Define PERSIST_STATUS") for line in rendered(capsys))
+    lines = rendered(capsys, "--status", "told", "--status-page", "/persist-status")
+    assert f'Define PERSIST_STATUS "{project}/told"' in lines
+    assert 'Define PERSIST_STATUS_PAGE "/persist-status"' in lines
+
+
+def test_status_folder_that_is_not_there(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*APACHE, "--user", pwd.getpwuid(os.geteuid()).pw_name, "--status", "gone"]) == 2
+    assert "gone does not exist: see deploy/tmpfiles.conf" in capsys.readouterr().err
+
+
 # ##### As the workers' user #####
 
 NOBODY = pwd.getpwnam("nobody")
@@ -288,6 +312,18 @@ def site(folder: Path) -> Path:
 
 def as_nobody(site: Path, *more: str) -> list[str]:
     return [*APACHE, "--project", str(site), "--site", "a", "--user", "nobody", *more]
+
+
+def test_status_folder_is_the_workers_own(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (site / "told").mkdir()
+    (site / "persist_status.py").touch()
+    told = as_nobody(site, "--status", str(site / "told"), "--status-page", "/told")
+    assert main(told) == 2
+    assert f"{site}/told does not belong to the workers' user nobody: chown nobody" in capsys.readouterr().err
+    shutil.chown(site / "told", "nobody")
+    assert main(told) == 0
+    options = f'Define PERSIST_STATUS_OPTIONS "user=nobody group={NOGROUP}"'
+    assert options in capsys.readouterr().out.splitlines()
 
 
 WRITES = """\

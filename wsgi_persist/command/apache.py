@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsgi_persist.command import arguments, sizing, syntax, values
-from wsgi_persist.command.reach import find_closed, find_failure, find_obstacles
+from wsgi_persist.command.reach import find_closed, find_failure, find_obstacles, find_unwritable
 from wsgi_persist.command.refusal import Parser, Refused, refuse_if
 from wsgi_persist.command.site import Site, find_mistakes
 from wsgi_persist.command.template import render
@@ -55,6 +55,7 @@ def run(given: argparse.Namespace) -> None:
     refuse_if([*arguments.find_contradictions(given), *site.find_missing()])
     account = account_of(given.user, given.options or "")
     refuse_if(find_closed(site, account, given.static))
+    refuse_if(find_unwritable(given.status, account) if given.status else [])
     automatic = given.processes is None
     facts = site.ask(account, "limits" if automatic else "")
     refuse_if(find_failure(site, facts, account))
@@ -105,7 +106,17 @@ def _defines(given: argparse.Namespace, site: Site, script: str, size: sizing.Si
         defines["PERSIST_OPTIONS"] = options
     if given.static:
         defines["PERSIST_STATIC"] = str(given.static)
-    return defines
+    return {**defines, **_status_defines(given)}
+
+
+def _status_defines(given: argparse.Namespace) -> dict[str, str]:
+    found = {"PERSIST_STATUS": str(given.status)} if given.status else {}
+    if given.status_page:
+        found["PERSIST_STATUS_PAGE"] = given.status_page
+        # It reads what the workers write.
+        if whom := identity(given.user):
+            found["PERSIST_STATUS_OPTIONS"] = whom
+    return found
 
 
 def _write(text: str, output: Path | None, force: bool) -> None:

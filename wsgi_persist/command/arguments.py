@@ -11,10 +11,13 @@ from pathlib import Path
 from wsgi_persist.command import values
 from wsgi_persist.command.site import Site
 
+STATUS_SCRIPT = "persist_status.py"
+
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     _add_site(parser)
     _add_workers(parser)
+    _add_status(parser)
     _add_output(parser)
 
 
@@ -85,6 +88,22 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
     add("--options", type=values.plain, help="further options of WSGIDaemonProcess")
 
 
+def _add_status(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what they tell of themselves").add_argument
+    add(
+        "--status",
+        type=values.path,
+        metavar="DIR",
+        help="their folder (/run/wsgi_persist/NAME if it is there)",
+    )
+    add(
+        "--status-page",
+        type=values.address,
+        metavar="PATH",
+        help="show them there, such as at /persist-status, by the project's persist_status.py",
+    )
+
+
 def _add_output(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the file").add_argument
     add("--check", action="store_true", help="let Apache test the syntax")
@@ -109,6 +128,9 @@ def find_contradictions(given: argparse.Namespace) -> Iterator[str]:
         yield f"{given.output} exists: give another --output, or --force to overwrite it"
     if given.static and not given.static.is_dir():
         yield f"the folder {given.static} does not exist: collect the static files first"
+    page = given.project / STATUS_SCRIPT
+    if given.status_page and not page.is_file():
+        yield f"--status-page: {page} does not exist: copy deploy/{STATUS_SCRIPT} there"
     name = given.site or given.project.name
     if not re.fullmatch(values.SITE_NAME, name):
         yield f"{name!r}, the project folder's name, cannot name the workers: give --site"

@@ -23,6 +23,16 @@ def find_closed(site: Site, account: Account, static: Path | None) -> Iterator[s
     yield from _obstacles(account, wanted)
 
 
+def find_unwritable(status: Path, account: Account) -> Iterator[str]:
+    """A worker tells nothing in a folder of another user, where others could put files in its place."""
+    if not status.is_dir():
+        yield f"the folder {status} does not exist: see deploy/tmpfiles.conf, which makes it at each start"
+    elif status.stat().st_uid != account.uid:
+        yield f"{status} does not belong to the workers' user {account.name}: chown {account.name} {status}"
+    else:
+        yield from _obstacles(account, [(status, READ | WRITE | ENTER)])
+
+
 def find_failure(site: Site, facts: Mapping[str, Any], account: Account) -> Iterator[str]:
     """Why the site could not be imported."""
     if "error" in facts:

@@ -21,7 +21,10 @@ _MODULES = (
     *("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/lib/httpd/modules"),
     *("/etc/httpd/modules", "/usr/local/apache2/modules", "/usr/local/libexec/apache24"),
 )
-_NEEDED = ("mpm_event", "mpm_worker", "mpm_prefork", "unixd", "authz_core", "alias", "log_config")
+_NEEDED = (
+    *("mpm_event", "mpm_worker", "mpm_prefork"),
+    *("unixd", "authz_core", "authz_host", "alias", "log_config"),
+)
 _USEFUL = ("headers", "setenvif", "deflate", "expires", "mime", "env", "rewrite", "ssl", "socache_shmcb")
 
 

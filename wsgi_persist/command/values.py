@@ -33,6 +33,7 @@ server_name = matching(
     "a host name, such as shop.example.org",
 )
 site_name = matching(SITE_NAME, "letters, digits, '.', '_' and '-'")
+address = matching(r"(/[A-Za-z0-9._~-]+)+", "a path of the site, such as /persist-status")
 module_name = matching(MODULE_NAME, "a module's name, such as shop.settings")
 
 
