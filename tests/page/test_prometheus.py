@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ from tests.page.scenes import Scene
 from tests.page.test_answers import ask
 from tools.machine import SEARCH
 from tools.postgres import free_port
-from wsgi_persist.status import Counters, StatusPage
+from wsgi_persist.status import DEAD, Counters, StatusPage
+from wsgi_persist.status.site import read_site
 from wsgi_persist.status.snapshot import Totals
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
@@ -182,7 +184,19 @@ def prometheus(config: dict[str, Any], folder: Path) -> Iterator[int]:
         process.wait(20)
 
 
-def test_prometheus_scrapes_the_page(page: StatusPage, serve: Serve, tmp_path: Path) -> None:
+def query(port: int, expression: str) -> list[dict[str, Any]]:
+    """What Prometheus says to it; nothing while it starts, and to what it refuses."""
+    asked = urllib.parse.urlencode({"query": expression})
+    try:
+        answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{asked}", timeout=5)
+    except OSError:
+        return []
+    with answer:
+        return list(json.load(answer)["data"]["result"])
+
+
+def test_prometheus_scrapes_the_page(page: StatusPage, scene: Scene, serve: Serve, tmp_path: Path) -> None:
+    """Workers are replaced meanwhile, and no counter goes down."""
     job = {
         "job_name": "wsgi_persist",
         "scrape_interval": "1s",
@@ -191,14 +205,18 @@ def test_prometheus_scrapes_the_page(page: StatusPage, serve: Serve, tmp_path: P
     with prometheus({"scrape_configs": [job], "rule_files": [str(ALERTS)]}, tmp_path) as port:
 
         def sums() -> dict[str, str]:
-            try:
-                answer = urllib.request.urlopen(
-                    f"http://127.0.0.1:{port}/api/v1/query?query=wsgi_persist_requests_total", timeout=5
-                )
-            except OSError:
-                return {}
-            with answer:
-                found = json.load(answer)["data"]["result"]
+            found = query(port, "wsgi_persist_requests_total")
             return {each["metric"]["site"]: each["value"][1] for each in found}
 
         assert eventually(sums, {"news": "900", "shop": "15"}, timeout=30)
+        assert [each["value"][1] for each in query(port, "up")] == ["1"]
+        (ended,) = (seen for seen in read_site(scene.folder / "shop").workers if seen.state == DEAD)
+        scene.gone("shop", Totals(1, ended.snapshot.counters, [ended.file]))
+        (scene.folder / "shop" / ended.file).unlink()
+        scene.worker("shop", 5, counters=Counters(requests=1))
+        assert eventually(sums, {"news": "900", "shop": "16"}, timeout=30)
+        for counter in set(re.findall(r"wsgi_persist_\w+_total", ask(page, "/metrics")[2])):
+            assert {each["value"][1] for each in query(port, f"resets({counter}[5m])")} == {"0"}, counter
+        for expression in EXPRESSIONS:
+            asked = expression.replace("$__rate_interval", "5m").replace("$site", ".*")
+            assert query(port, asked), f"the dashboard shows nothing for {asked}"
