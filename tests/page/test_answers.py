@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -271,3 +272,11 @@ def test_format_of_metrics_is_negotiated(accept: str, openmetrics: bool, page: S
     kind = "application/openmetrics-text" if openmetrics else "text/plain"
     assert headers["Content-Type"].startswith(kind)
     assert text.endswith("# EOF\n") == openmetrics
+
+
+def test_site_with_the_worst_fault_comes_first(scene: Scene) -> None:
+    scene.worker("a", 1)
+    scene.worker("b", 2, leaks=LEAKS)
+    scene.out_of_reach("c", 3, 60)
+    text = ask(StatusPage(scene.folder))[2]
+    assert re.findall(r"<h2[^>]*>([abc])</h2>", text) == ["c", "b", "a"]

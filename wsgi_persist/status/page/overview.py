@@ -1,4 +1,4 @@
-"""The page of all workers as HTML: what is wrong first, then each site."""
+"""The page of all workers as HTML: what is wrong first, then each site, the worst one first."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ def overview(
     """
     sites = [site for site in reading.sites if chosen in (None, site.name)]
     found = _worst_first(reading, sites, database)
+    worst = {each.site: each.level for each in reversed(found)}
+    sites.sort(key=lambda site: -worst.get(site.name, Level.FINE))
     main = tag(
         "main",
         tag("section", tag("h2", "What is wrong"), _findings(found, sites), aria_label="What is wrong"),
