@@ -118,6 +118,28 @@ LEFT = {
     "temporary table": ["CREATE TEMP TABLE a (b int)", "CREATE TEMP TABLE c (d int)", "DROP TABLE a"],
     "ON COMMIT DELETE ROWS": ["CREATE TEMP TABLE a (b int) ON COMMIT DELETE ROWS"],
     "temporary type": ["CREATE TYPE pg_temp.a AS ENUM ('b')"],
+    "table while search_path is temporary": [
+        "SET search_path = 'pg_temp'",
+        "CREATE TABLE a (b int)",
+        "RESET search_path",
+    ],
+    "table while set_config has made search_path temporary": [
+        "SELECT set_config('search_path', 'pg_temp', false)",
+        "SELECT 1 AS b INTO a",
+        "RESET search_path",
+    ],
+    "table while search_path is temporary in a transaction": [
+        "BEGIN",
+        "SET LOCAL search_path = 'pg_temp'",
+        "CREATE TABLE a (b int)",
+        "COMMIT",
+    ],
+    "table while set_config is temporary in a transaction": [
+        "BEGIN",
+        "SELECT set_config('search_path', 'pg_temp', true)",
+        "CREATE TABLE a (b int)",
+        "COMMIT",
+    ],
     "custom": ["RESET my.tenant", "LISTEN news"],
 }
 

@@ -35,7 +35,8 @@ _OWN = {
 }
 # Where to look for what a statement left, by the verdict's reason where that is not its name.
 _WHERE = {
-    "SET": (SETTINGS, USER),
+    # What is created while the search_path begins with pg_temp is temporary.
+    "SET": (SETTINGS, USER, "temporary"),
     "RESET": (SETTINGS, USER),
     "RESET custom": ("custom",),
     "UNLISTEN": ("LISTEN",),

@@ -85,8 +85,8 @@ class Classifier:
         verdict = None if bare is text else self._bare.find(bare)
         if verdict is None:
             form = outline(bare)
-            if "set_config" in form.lower():  # whose arguments are looked at
-                form = bare
+            if "set_config" in form.lower() or "pg_temp" in bare.lower():
+                form = bare  # literals are looked at
             verdict = self._forms.find(form) or self._judge_form(form)
             if bare is not text and len(bare) <= self.LONGEST:
                 self._bare.keep(bare, verdict)

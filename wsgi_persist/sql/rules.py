@@ -39,7 +39,7 @@ from wsgi_persist.sql.names import (
     pairs_with_operators,
     unquoted,
 )
-from wsgi_persist.sql.verbs import QUERIES, READING, VERBS, is_custom, of_verb, words
+from wsgi_persist.sql.verbs import QUERIES, READING, VERBS, is_custom, names_temporary, of_verb, words
 
 # Among EXPLAIN's options: it carries the statement out, or may.
 _ANALYZE = words('analyze analyse "analyze" "analyse" %s')
@@ -227,7 +227,7 @@ def _set_config(first: list[str], last: list[str]) -> Verdict:
     if last[-2:-1] == ["::"]:
         last = last[:-2]
     if last[-2] == "," and last[-1].lower() in _TRUE:
-        return QUIET
+        return TEMPORARY if names_temporary(first[3:]) else QUIET
     name, follows = first[1], first[4] if first[2] == "::" else first[2]
     is_literal = name[0] == "'" and len(name) > 1 and follows == ","
     if is_literal and "." not in name:

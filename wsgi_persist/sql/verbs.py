@@ -13,6 +13,7 @@ from wsgi_persist.sql.effects import (
     RESETTING,
     SEED,
     SETTING,
+    TEMPORARY,
     UNDONE,
     UNKNOWN,
     UNMARK,
@@ -79,7 +80,7 @@ def _setting(tokens: list[str], is_reset: bool) -> Verdict:
     first, second = tokens[:2]
     if second != ".":  # else whatever comes first is part of the name
         if first in ("local", "constraints", "transaction"):
-            return UNDONE
+            return TEMPORARY if names_temporary(tokens) else UNDONE
         tokens = tokens[1:] if first == "session" else tokens
     if is_custom(tokens):
         name = "".join(takewhile(lambda token: token not in ("=", "to"), tokens))
@@ -87,6 +88,11 @@ def _setting(tokens: list[str], is_reset: bool) -> Verdict:
     if tokens[0].strip('"') == "seed":
         return SEED
     return RESETTING if is_reset else SETTING
+
+
+def names_temporary(tokens: list[str]) -> bool:
+    """Whether one is a literal that leads to the schema of temporary tables; names are seen everywhere."""
+    return any(token[0] == "'" and "pg_temp" in token.lower() for token in tokens)
 
 
 def is_custom(tokens: list[str]) -> bool:
