@@ -19,16 +19,25 @@ def test_what_is_asked_for_stays() -> None:
     assert memory.find("0") is None
 
 
-@given(st.lists(st.integers(0, 12)))
-def test_last_ones_are_known_and_no_more_than_twice_as_many(keys: list[int]) -> None:
-    memory: Recent[int, int] = Recent(MOST)
-    asked: list[int] = []
+@given(st.lists(st.integers(1, 13).map("x".__mul__)))
+def test_last_ones_are_known_and_no_more_than_twice_as_many(keys: list[str]) -> None:
+    memory: Recent[str, int] = Recent(MOST)
+    asked: list[str] = []
     for key in keys:
         found = memory.find(key)
         last = list(dict.fromkeys(reversed(asked)))[:MOST]
-        assert found == key + 1 if key in last else found in (None, key + 1)
+        assert found == len(key) if key in last else found in (None, len(key))
         if found is None:
-            memory.keep(key, key + 1)
+            memory.keep(key, len(key))
         asked.append(key)
-        assert memory.get(key) == key + 1
+        assert memory.get(key) == len(key)
         assert len(memory) <= 2 * MOST
+
+
+def test_long_ones_take_the_room_of_several() -> None:
+    memory: Recent[str, bool] = Recent(MOST)
+    keys = [str(number) * memory.USUAL * 2 for number in range(9)]
+    for key in keys:
+        memory.keep(key, True)
+        assert len(memory) <= MOST
+    assert [memory.find(key) for key in keys[-2:]] == [True, True]

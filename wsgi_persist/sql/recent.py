@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-Key = TypeVar("Key", bound=Hashable)
+Key = TypeVar("Key", bound="str | bytes")
 Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """Knows the last *most* keys that were asked for, or more, up to twice as many.
+    """Knows the last *most* keys that were asked for, or more, up to twice as many; fewer where they are
+    longer than :attr:`USUAL` on average.
 
     In two halves: when the newer is full, it becomes the older, and what nobody asked for since the last
     time goes. So a key that is found costs no more than it does in a dict.
@@ -18,8 +18,12 @@ class Recent(Generic[Key, Value]):
     :ivar get: finds what is in the newer half; the same function for good.
     """
 
+    USUAL = 512  # characters
+
     def __init__(self, most: int) -> None:
         self._most = most
+        self._room = most * self.USUAL
+        self._length = 0  # of all keys in the newer half
         self._newer: dict[Key, Value] = {}
         self._older: dict[Key, Value] = {}
         self.get = self._newer.get
@@ -36,7 +40,9 @@ class Recent(Generic[Key, Value]):
         return found
 
     def keep(self, key: Key, value: Value) -> None:
-        if len(self._newer) >= self._most:
+        self._length += len(key)
+        if len(self._newer) >= self._most or self._length > self._room:
             self._older = self._newer.copy()
             self._newer.clear()  # and not another dict: get() is this one's
+            self._length = len(key)
         self._newer[key] = value
