@@ -13,7 +13,7 @@ from tests.unit.fakes import Clock, FakeConnection
 from wsgi_persist import Policy
 from wsgi_persist.drivers import ACTIVE, IN_TRANSACTION, UNKNOWN
 from wsgi_persist.pins.pin import MOVES, PinnedConnection, State
-from wsgi_persist.worker import entrance, registry
+from wsgi_persist.worker import Boundary, entrance, registry
 from wsgi_persist.worker.entrance import MOST_BESIDE, WorkerScope
 from wsgi_persist.worker.scope import current
 
@@ -348,6 +348,25 @@ def test_error_in_the_check_frees_the_boundary(scope: WorkerScope, use: Any, mon
     assert current() is None
     monkeypatch.undo()
     assert visit(scope, use) is pin
+
+
+class Interrupted(Boundary):
+    """By a timeout that the server injects, at the worst moment."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "scope" and value is not None:
+            raise KeyboardInterrupt
+
+
+def test_request_interrupted_on_its_way_in_does_not_end_the_next(scope: WorkerScope) -> None:
+    interrupted = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        scope.enter(REQUEST, interrupted)
+    following = scope.enter(REQUEST)
+    interrupted.leave()
+    assert current() is scope
+    following.leave()
 
 
 def test_readable_socket_is_examined_not_trusted(scope: WorkerScope, use: Any) -> None:

@@ -65,6 +65,7 @@ class WorkerScope(Scope):
             boundary.scope = self
             return boundary
         except BaseException:
+            boundary.scope = None  # else its end would be that of the next request
             self._release()
             raise
 
