@@ -671,3 +671,38 @@ def test_log_tells_what_happened_to_the_pin(pin: Pin, visit: Any, caplog: pytest
     told = [record.getMessage() for record in caplog.records]
     assert f"pin 'main': opened backend {first}" in told
     assert f"pin 'main': closed backend {first} after 2 leases: lost during a request" in told
+
+
+def left_open(pin: Pin, note: str) -> Any:
+    """A block that its request enters and never leaves, as a generator does that nobody closed."""
+    block = pin.transaction()
+    insert(block.__enter__(), note)
+    return block
+
+
+def test_transaction_left_open_is_not_the_next_requests(pin: Pin, visit: Any, notes: Any) -> None:
+    left = [visit(lambda: left_open(pin, "left"))]
+
+    def write() -> None:
+        with pin.transaction() as cursor:
+            insert(cursor, "one")
+            left.clear()  # its generator is closed now
+            insert(cursor, "two")
+
+    visit(write)
+    assert notes() == ["one", "two"]
+
+
+def test_transaction_whose_request_is_over_commits_nothing(pin: Pin, visit: Any, notes: Any) -> None:
+    left = visit(lambda: left_open(pin, "left"))
+
+    def write() -> None:
+        with pin.transaction() as cursor:
+            insert(cursor, "one")
+            with pytest.raises(TransactionError, match="rolled back when its request ended"):
+                left.__exit__(None, None, None)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        visit(write)
+    assert notes() == []

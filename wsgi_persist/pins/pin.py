@@ -34,7 +34,7 @@ class PinnedConnection:
     :ivar serial: tells connections apart within the process; 0 before the first.
     :ivar leases: how often the present connection was leased.
     :ivar opened: how many connections this pin has had; ``checks`` and ``pings``: how often it was tried.
-    :ivar in_block: whether the application is inside a transaction that it began with a plain pin.
+    :ivar in_block: by whom the present request has begun a transaction, if it has with a plain pin.
     :ivar claim: what it is kept for, if that may end before the process does.
     :ivar is_lost: whether the application was told that the leased connection is gone.
     """
@@ -52,9 +52,8 @@ class PinnedConnection:
         self.opened = self.checks = self.pings = 0
         self.leases = 0
         self.opened_at = self.expires_at = self.used_at = 0.0
-        self.suspect = False
-        self.is_lost = False
-        self.in_block = False
+        self.suspect = self.is_lost = False
+        self.in_block: object = None
         self.claim: Claim | None = None
         self.holder: Holder | None = None
         self.session: Session | None = None
@@ -106,7 +105,7 @@ class PinnedConnection:
         :param request: its text is in the log when the request left something behind.
         :return: what to raise when every lease has ended.
         """
-        self._wrote = False
+        self._wrote, self.in_block = False, None
         if self.state is not State.LEASED:
             return None  # dropped meanwhile
         session = self.session
@@ -126,6 +125,7 @@ class PinnedConnection:
     def abandon(self, holder: Holder | None, reason: str) -> None:
         """End a lease that something interrupted, wherever that was: nothing is trusted any more."""
         self.holder = holder
+        self.in_block = None
         self._let_go()
         if self.connection is not None:
             self.drop(reason)

@@ -62,7 +62,7 @@ class Lease:
         if self.pin.in_block or not (is_idle and connection.autocommit):
             raise TransactionError(f"pin {self.pin.name!r} is in a transaction already: they do not nest")
         self._set_autocommit(False)
-        self.pin.in_block = True
+        self.pin.in_block = self
 
     def _set_autocommit(self, value: bool) -> None:
         """Without it, the first statement begins a transaction."""
@@ -85,6 +85,10 @@ class Lease:
         return connection
 
     def commit(self) -> None:
+        if self._is_over():
+            raise TransactionError(
+                f"this transaction of pin {self.pin.name!r} was rolled back when its request ended"
+            )
         connection = self.pin.connection
         if connection is not None and driver_of(connection).status(connection) == IN_ERROR:
             raise TransactionError(
@@ -101,7 +105,7 @@ class Lease:
     def quietly_roll_back(self) -> None:
         """The exception under way matters more than that its transaction is gone with the connection."""
         connection = self.pin.connection
-        if connection is None:
+        if connection is None or self._is_over():
             return
         try:
             driver_of(connection).rollback(below(connection))
@@ -110,10 +114,17 @@ class Lease:
 
     def end(self) -> None:
         """The transaction is over, one way or another."""
-        self.pin.in_block = False
+        if self._is_over():
+            return
+        self.pin.in_block = None
         connection = self.pin.connection
         if connection is not None and driver_of(connection).status(connection) == IDLE:
             self._set_autocommit(True)
+
+    def _is_over(self) -> bool:
+        """Whether its request ended before the block did, as a generator may be collected at any time: the
+        connection is another request's by then."""
+        return self.pin.in_block is not self
 
     def recovers(
         self, cursor: Any, query: Any, standing: Standing, error: Exception, left: int, ran: float
