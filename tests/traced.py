@@ -10,9 +10,12 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 spans: list[str] = []
+around: Any = nullcontext  # what the tool needs to show statements
+texts: list[str] = []  # of statements, as the tool shows them, where it can be asked
 
 
 def ddtrace(driver: str) -> None:
@@ -23,6 +26,7 @@ def ddtrace(driver: str) -> None:
     class Keep(TraceFilter):
         def process_trace(self, trace: Any) -> None:
             spans.extend(span.name for span in trace)  # and nothing is sent
+            texts.extend(span.resource for span in trace)
 
     tracer.configure(trace_processors=[Keep()])
     patch(psycopg=True, django=True)
@@ -45,8 +49,17 @@ def newrelic(driver: str) -> None:
 def opentelemetry(driver: str) -> None:
     from importlib import import_module
 
+    from opentelemetry import trace
     from opentelemetry.instrumentation.django import DjangoInstrumentor
+    from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
+    class Keep(SpanProcessor):
+        def on_end(self, span: Any) -> None:
+            texts.extend(str(value) for key, value in span.attributes.items() if key.startswith("db."))
+
+    provider = TracerProvider()
+    provider.add_span_processor(Keep())
+    trace.set_tracer_provider(provider)
     found = import_module(f"opentelemetry.instrumentation.{driver}")
     getattr(found, f"{driver.capitalize()}Instrumentor")().instrument(enable_commenter=True)
     DjangoInstrumentor().instrument()
@@ -59,7 +72,8 @@ def sentry_sdk(driver: str) -> None:
 
     class Nowhere(Transport):
         def capture_envelope(self, envelope: Any) -> None:
-            pass
+            for item in envelope.items:
+                texts.extend(span["description"] or "" for span in (item.payload.json or {}).get("spans", []))
 
     sentry_sdk.init(
         "http://key@127.0.0.1:9/1",
@@ -67,6 +81,8 @@ def sentry_sdk(driver: str) -> None:
         traces_sample_rate=1.0,
         integrations=[DjangoIntegration()],
     )
+    global around
+    around = lambda: sentry_sdk.start_transaction(op="test", name="test")  # noqa: E731
 
 
 TOOLS = {tool.__name__: tool for tool in (ddtrace, elasticapm, newrelic, opentelemetry, sentry_sdk)}
@@ -125,6 +141,13 @@ def lose() -> tuple[int, int, int]:
         return first, second, pid()
 
 
+def in_a_block() -> int:
+    from django.db import transaction
+
+    with around(), transaction.atomic(), transaction.atomic():
+        return int(query("SELECT 17"))
+
+
 def modules() -> list[str]:
     """Whose the objects are that a statement goes through."""
     from django.db import connection
@@ -162,7 +185,8 @@ def main(tool: str, driver: str) -> None:
     time.sleep(0.1)  # longer than idle_check
     seen.update(pinged=visit(pid), lost=visit(lose))
     seen.update(before=visit(pid), child=fork(), after=visit(pid))
-    print(json.dumps({**seen, "modules": visit(modules), "spans": spans}))
+    seen.update(folded=visit(in_a_block), modules=visit(modules))
+    print(json.dumps({**seen, "spans": spans, "texts": texts}))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ def seen(request: Any, site_database: Any) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     sent = site_database.log.read_bytes()[before:]
-    return {**told, "tool": tool, "log": done.stderr, "pings": sent.count(b"statement: SELECT 1\n")}
+    lines = [line for line in sent.decode().splitlines() if "SELECT 17" in line]
+    pings = sent.count(b"statement: SELECT 1\n")
+    return {**told, "tool": tool, "log": done.stderr, "pings": pings, "sent": lines}
 
 
 def test_tool_is_at_work(seen: dict[str, Any]) -> None:
@@ -65,6 +67,16 @@ def test_statements_are_sent_again(seen: dict[str, Any]) -> None:
 
 def test_child_has_a_connection_of_its_own(seen: dict[str, Any]) -> None:
     assert seen["before"] == seen["after"] != seen["child"] != 0
+
+
+def test_statement_is_shown_as_the_application_gave_it(seen: dict[str, Any]) -> None:
+    assert seen["folded"] == 17
+    assert sum("BEGIN; SAVEPOINT" in text for text in seen["sent"]) == 1
+    if seen["texts"]:
+        assert any(text.startswith("SELECT 17") for text in seen["texts"])
+        assert not [text for text in seen["texts"] if "BEGIN" in text]
+    else:
+        assert seen["tool"] in ("elasticapm", "newrelic")  # they show it to their own server alone
 
 
 def test_spans_bear_the_drivers_name(seen: dict[str, Any]) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import select
+import socket
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -476,3 +481,144 @@ def test_isolation_level_of_the_alias(option: str, sent: Sent, mode: Any) -> Non
     begin, commit = sent(view)
     shown = "SHOW transaction_isolation"
     assert (begin, commit) == (f"BEGIN ISOLATION LEVEL SERIALIZABLE; {shown}", "COMMIT")
+
+
+# ##### On the wire #####
+
+
+class Relay(threading.Thread):
+    """Between a client and the server; knows how often the client waited for an answer."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self._upstream = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.round_trips = 0
+        self.start()
+
+    def run(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                with client, socket.create_connection(self._upstream) as server:
+                    self._relay(client, server)
+
+    def _relay(self, client: socket.socket, server: socket.socket) -> None:
+        other, asked = {client: server, server: client}, False
+        while True:
+            for end in select.select([client, server], [], [])[0]:
+                data = end.recv(65536)
+                if not data:
+                    return
+                self.round_trips += end is server and asked
+                asked = end is client
+                other[end].sendall(data)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.mark.parametrize(
+    ("option", "view", "expected"),
+    [
+        ("folded", three_reads, 4),
+        ("lazy", three_reads, 3),
+        ("stock", three_reads, 5),
+        ("folded", write_in_a_nested_block, 2),
+        ("lazy", write_in_a_nested_block, 2),
+        ("stock", write_in_a_nested_block, 5),
+        ("folded", nothing, 0),
+        ("lazy", nothing, 0),
+    ],
+    ids=lambda given: getattr(given, "__name__", given),
+)
+def test_round_trips(
+    option: str,
+    view: Callable[[], None],
+    expected: int,
+    inside: Any,
+    mode: Any,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from django.db import connections
+
+    relay = Relay(server.cluster.port)
+    monkeypatch.setitem(connections.settings["default"], "HOST", "127.0.0.1")
+    monkeypatch.setitem(connections.settings["default"], "PORT", relay.port)
+    mode(option, sslmode="disable")
+    inside(view)
+    inside(lambda: run("SELECT 1"))
+    before = relay.round_trips
+    inside(view)
+    assert relay.round_trips - before == expected
+    relay.close()
+
+
+# ##### Interrupted #####
+
+
+class Interrupted(BaseException):
+    pass
+
+
+class Interruption:
+    """Raises at one bytecode of those by which a statement is sent."""
+
+    PLACES = ("drivers/folding.py", "pins/transaction.py")
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+        self.came = False
+
+    def __enter__(self) -> Interruption:
+        self._before = sys.gettrace()
+        sys.settrace(self._called)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        sys.settrace(self._before)
+
+    def _called(self, frame: Any, event: str, arg: Any) -> Any:
+        if not frame.f_code.co_filename.endswith(self.PLACES):
+            return None
+        frame.f_trace_opcodes = True
+        return self._stepped
+
+    def _stepped(self, frame: Any, event: str, arg: Any) -> Any:
+        if event == "opcode" and not self.came:
+            self.left -= 1
+            if self.left < 0:
+                self.came = True
+                raise Interrupted
+        return self._stepped
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["with BEGIN", "within"])
+def test_interruption_at_any_bytecode_leaves_no_half(first: bool, inside: Any, server: Server) -> None:
+    """As mod_wsgi interrupts a request that takes too long."""
+    from django.db import DatabaseError, connection, transaction
+
+    def view(at: int) -> bool:
+        with suppress(DatabaseError), transaction.atomic():
+            if not first:
+                run(f"{INSERT} ('before')")
+            interruption = Interruption(at)
+            with suppress(Interrupted), transaction.atomic():
+                with connection.cursor() as cursor, interruption:
+                    cursor.execute(f"{INSERT} (%s)", ["within"])
+            run(f"{INSERT} ('after')")
+        return interruption.came
+
+    inside(lambda: view(10_000))
+    for at in itertools.count():
+        server("DELETE FROM entry")
+        came = inside(lambda at=at: view(at))
+        notes = {note for (note,) in server("SELECT note FROM entry")}
+        if not came:
+            break
+        assert notes in ({"after"} if first else {"before", "after"}, set()), at
+        assert inside(lambda: run("SELECT pg_current_xact_id_if_assigned() IS NULL")) == [(True,)]
+    assert at > 100
+    assert "within" in notes
