@@ -24,7 +24,9 @@ django-suite:  ## Django's own test suite on our backend beside the stock one, o
 	"$$python" -m tests.django_suite --driver psycopg2 $$all && \
 	"$$python" -m tests.django_suite --driver psycopg $$all && \
 	"$$python" -m tests.django_suite --driver psycopg2 --requests $$all && \
-	"$$python" -m tests.django_suite --driver psycopg --requests $$all
+	"$$python" -m tests.django_suite --driver psycopg --requests $$all && \
+	"$$python" -m tests.django_suite --driver psycopg2 --cuts && \
+	"$$python" -m tests.django_suite --driver psycopg --cuts
 
 matrix:  ## every supported version, with tox: hours (PART=ci: three environments; MATRIX=--help)
 	@$(ENVIRONMENT) matrix -- -m tools.matrix $(if $(PART),--part $(PART)) $(MATRIX)

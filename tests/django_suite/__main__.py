@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.django_suite.report import report
 from tests.django_suite.sdist import suite
 from tests.django_suite.server import Server, choose
-from tests.django_suite.suite import ENGINES, IN_REQUESTS, POSTGIS, Plan, run_all
+from tests.django_suite.suite import ALL, ENGINES, POSTGIS, Plan, run_all
 from tools.environment import folder
 from tools.steps import Trouble, say
 
@@ -22,6 +22,8 @@ LABELS = (
     "requests_tests", "postgres_tests", "test_utils", "select_for_update", "get_or_create",
     "bulk_create", "schema", "queries", "basic", "lookup", "aggregation", "expressions",
 )  # fmt: skip
+# Tests that are slow without transactions, which flush after each.
+TO_CUT = ("basic", "transactions")
 # Of these labels Django 5.2 has 2,813 tests: far fewer mean that they were not found.
 AT_LEAST = 2800
 NEEDS_CONTRIB = "postgres_tests"
@@ -36,6 +38,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     which.add_argument("--labels", nargs="+", metavar="LABEL", help="test labels of Django's suite")
     which.add_argument("--all", action="store_true", help="the whole suite")
     parser.add_argument("--requests", action="store_true", help="each class of tests inside a request")
+    parser.add_argument("--cuts", action="store_true", help="and connections that end all the time")
     which.add_argument("--postgis", action="store_true", help=f"{OF_POSTGIS}, on our engine for PostGIS")
     parser.add_argument("--parallel", type=int, choices=(1, 2), default=2, help="engines at a time")
     parser.add_argument("--pg-bin", help="folder of the PostgreSQL programs to use")
@@ -64,12 +67,14 @@ def run(options: argparse.Namespace) -> bool:
     require(labels, tests)
     engines = list(ENGINES) if options.engine == "both" else [options.engine]
     if options.requests:
-        engines = ["stock", *IN_REQUESTS]
+        engines = ["stock", "folded", "lazy"]
+    if options.cuts:
+        engines = ["flushed", "cut"]
     logs = options.cache.resolve() / "django_suite"
     logs.mkdir(exist_ok=True)
     with scratch() as here, server.cluster(here) as cluster:
         say(f"Django's suite on {' and '.join(engines)}; what it writes goes to {logs}")
-        modules = POSTGIS if options.postgis else {**ENGINES, **IN_REQUESTS}
+        modules = POSTGIS if options.postgis else ALL
         plan = Plan(tests, labels, modules, options.driver, cluster, here, logs)
         results = run_all(engines, plan, options.parallel, options.timeout)
     facts = results[0].facts
@@ -85,7 +90,8 @@ def wanted_labels(options: argparse.Namespace, server: Server) -> list[str]:
         say("uuid-ossp is not among its modules: an empty extension stands in for it")
     if options.postgis:
         return [OF_POSTGIS]
-    wanted = [] if options.all else list(options.labels or LABELS)
+    usual = TO_CUT if options.cuts else LABELS
+    wanted = [] if options.all else list(options.labels or usual)
     if server.missing and (options.all or NEEDS_CONTRIB in wanted):
         lacking = f"it has no {', '.join(sorted(server.missing))}"
         if options.all:

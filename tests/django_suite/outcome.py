@@ -40,6 +40,11 @@ class Result:
         return self.facts.get("leases")
 
     @property
+    def cuts(self) -> int | None:
+        """How often its connection was ended, where it was."""
+        return self.facts.get("cuts")
+
+    @property
     def ran(self) -> int:
         # Not unittest's testsRun, which leaves out the skipped ones in some Pythons (3.12.1).
         return len(self.outcomes)
@@ -77,7 +82,8 @@ def read(engine: str, records: Path) -> Result | None:
     lines = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()]
     if not lines or "seconds" not in lines[-1]:
         return None
-    result = Result(engine, {**lines[0], "leases": lines[-1].get("leases")}, lines[-1]["seconds"])
+    counted = {name: lines[-1].get(name) for name in ("leases", "cuts")}
+    result = Result(engine, {**lines[0], **counted}, lines[-1]["seconds"])
     for line in lines[1:-1]:
         result.note(line["id"], line["outcome"], line["detail"])
     return result

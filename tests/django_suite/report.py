@@ -13,7 +13,7 @@ def report(results: Sequence[Result], at_least: int) -> bool:
     by_engine = {result.engine: result for result in results}
     first = results[0]
     if len(results) > 1:
-        stock = by_engine.pop("stock")
+        stock = by_engine.pop("stock" if "stock" in by_engine else "flushed")
         failures = sum(_compare(ours, stock) for ours in by_engine.values())
     else:
         failures = _fails(first, first.of(*BAD), f"Fails on {first.engine}")
@@ -33,7 +33,9 @@ def _compare(ours: Result, stock: Result) -> int:
     _fails(stock, sorted({*stock.of(*BAD)} & {*ours.of(*BAD)}), "Fails on both engines")
     if ours.leases is not None:
         print(f"{ours.engine} took a pin {ours.leases} times")
-    fewer = stock.ran > ours.ran or ours.leases == 0
+    if ours.cuts is not None:
+        print(f"{ours.engine} lost its connection {ours.cuts} times")
+    fewer = stock.ran > ours.ran or 0 in (ours.leases, ours.cuts)
     if fewer:
         print(f"{ours.engine} ran {ours.ran} tests, {stock.engine} {stock.ran}")
     # A class that fails as a whole is one difference, or several: the tests it kept from running.

@@ -22,8 +22,11 @@ ENGINES = {
     "ours": "wsgi_persist.backends.postgresql",
     "stock": "django.db.backends.postgresql",
 }
-# Ours inside requests, in each way of sending transactions.
-IN_REQUESTS = dict.fromkeys(("folded", "lazy"), ENGINES["ours"])
+# Ours inside requests, and how it sends transactions.
+IN_REQUESTS = {"folded": "folded", "lazy": "lazy", "cut": "folded"}
+# Where tests have no transaction of their own, so that there is more to be sent again.
+FLUSHING = ("flushed", "cut")
+ALL = {**ENGINES, **dict.fromkeys(IN_REQUESTS, ENGINES["ours"]), "flushed": ENGINES["stock"]}
 POSTGIS = {
     "ours": "wsgi_persist.backends.postgis",
     "stock": "django.contrib.gis.db.backends.postgis",
@@ -115,12 +118,14 @@ class Run:
             "DJANGO_SUITE": json.dumps(self._settings()),
         }
 
-    def _settings(self) -> dict[str, str | int]:
+    def _settings(self) -> dict[str, str | int | bool]:
         return {
             "driver": self.plan.driver,
             "records": str(self.records),
             "ENGINE": self.plan.engines[self.engine],
-            "transactions": self.engine if self.engine in IN_REQUESTS else "",
+            "transactions": IN_REQUESTS.get(self.engine, ""),
+            "flushes": self.engine in FLUSHING,
+            "cuts": self.engine == "cut",
             "NAME": f"django_{self.engine}",
             "USER": SUPERUSER,
             "HOST": str(self.plan.cluster.socket_dir),

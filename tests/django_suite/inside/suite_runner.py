@@ -11,6 +11,7 @@ from typing import Any
 import django
 from django.db import connections
 from django.test.runner import DiscoverRunner
+from suite_cuts import CUTS, cut, flush_instead
 from suite_requests import LEASES, install
 from suite_settings import GIVEN
 
@@ -26,9 +27,9 @@ class Recorder(unittest.TextTestResult):
         self._write(total=self.total, **_facts())
 
     def stopTestRun(self) -> None:
-        self._write(
-            seconds=time.monotonic() - self._started, leases=LEASES["pins"] if GIVEN["transactions"] else None
-        )
+        leases = LEASES["pins"] if GIVEN["transactions"] else None
+        cuts = CUTS["made"] if GIVEN["cuts"] else None
+        self._write(seconds=time.monotonic() - self._started, leases=leases, cuts=cuts)
         super().stopTestRun()
 
     def addSuccess(self, test: Any) -> None:
@@ -76,6 +77,10 @@ class Runner(DiscoverRunner):
         super().setup_test_environment(**kwargs)
         if GIVEN["transactions"]:
             install()
+        if GIVEN["flushes"]:
+            flush_instead()
+        if GIVEN["cuts"]:
+            cut()
 
     def get_resultclass(self) -> type[Recorder]:
         return Recorder
