@@ -14,7 +14,6 @@ from typing import Any
 
 import django
 from django.core import checks
-from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
 from wsgi_persist.backends.checks import route
 from wsgi_persist.backends.checks.aliases import Alias, ours
@@ -184,6 +183,9 @@ def _health_checks(alias: Alias) -> Iterator[checks.CheckMessage]:
 def _lazy(alias: Alias) -> Iterator[checks.CheckMessage]:
     if alias.persist.get("transactions") != "lazy":
         return
+    # Here, as it imports the driver.
+    from django.db.backends.postgresql.psycopg_any import IsolationLevel
+
     above = alias.options.get("isolation_level") not in (None, IsolationLevel.READ_COMMITTED)
     if above or not alias.settings.get("AUTOCOMMIT", True):
         what = "the isolation level is above READ COMMITTED" if above else "AUTOCOMMIT is off"
