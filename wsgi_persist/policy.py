@@ -69,6 +69,7 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "retry_after": _whole("whole seconds", 0),
     "replay": _one_of("safe", "off"),
     "replay_requests": _one_of(True, False),
+    "commit_outcome": _one_of(True, False, "always"),
     "transactions": _one_of("folded", "lazy", "stock"),
     "max_pins": _whole("a whole number", 1),
     "reset": _one_of("dirty", "always", "never"),
@@ -98,6 +99,9 @@ class Policy:
         that cannot repeat an effect; or ``"off"``.
     :param replay_requests: run a whole GET, HEAD or OPTIONS request again whose connection was lost, if
         it has completed no write.
+    :param commit_outcome: when the COMMIT of a transaction that wrote is lost, ask the server whether it was
+        carried out. The transaction's number is asked for just before: in a round trip that was saved
+        before, or, if ``"always"``, in one more.
     :param transactions: ``"folded"``: BEGIN and savepoints are sent in one text with the statement that
         follows them; ``"lazy"``: also, a transaction begins with its first statement that is no plain
         read; ``"stock"``: each is a round trip of its own.
@@ -126,6 +130,7 @@ class Policy:
     retry_after: int = 2
     replay: Literal["safe", "off"] = "safe"
     replay_requests: bool = False
+    commit_outcome: bool | Literal["always"] = True
     transactions: Literal["folded", "lazy", "stock"] = "folded"
     max_pins: int = 8
     reset: Literal["dirty", "always", "never"] = "dirty"

@@ -139,7 +139,8 @@ def test_transaction_commits(pin: Pin, visit: Any, notes: Any, server: Server) -
 def of_client(server: Server, driver: ModuleType) -> Iterator[Callable[[Callable[[Pin], None]], list[str]]]:
     """What the server is sent by work with a pin whose cursors bind parameters themselves."""
     given = {"cursor_factory": driver.ClientCursor} if driver.__name__ == "psycopg" else {}
-    pin = Pin(lambda: driver.connect(**server.cluster.dsn(dbname="site"), **given), name="client")
+    policy = Policy(commit_outcome=False)
+    pin = Pin(lambda: driver.connect(**server.cluster.dsn(dbname="site"), **given), policy=policy)
 
     def sent(work: Callable[[Pin], None]) -> list[str]:
         def app(environ: Any, start_response: Any) -> list[bytes]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-import select
-import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -16,6 +13,7 @@ import pytest
 from webtest import TestApp
 
 from tests.conftest import DRIVER, Server
+from tests.integration.relay import Relay
 from tests.site.extra import extra_view
 from wsgi_persist.worker import registry
 
@@ -54,6 +52,7 @@ def sent(inside: Any, server: Server) -> Sent:
         return [
             NAME.sub(lambda found: names.setdefault(found[0], "abcdef"[len(names)]), text)
             for text in server.statements()
+            if "pg_current_xact_id_if_assigned()" not in text or "wsgi_persist" not in text
         ]
 
     return sent
@@ -65,7 +64,7 @@ def mode(site: TestApp, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
     from django.db import connections
 
     def choose(value: str, **options: Any) -> None:
-        given = {"persist": {"transactions": value}, **options}
+        given = {"persist": {"transactions": value, "commit_outcome": False}, **options}
         monkeypatch.setitem(connections.settings["default"], "OPTIONS", given)
         forget_wrapper()
 
@@ -484,39 +483,6 @@ def test_isolation_level_of_the_alias(option: str, sent: Sent, mode: Any) -> Non
 
 
 # ##### On the wire #####
-
-
-class Relay(threading.Thread):
-    """Between a client and the server; knows how often the client waited for an answer."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(daemon=True)
-        self._upstream = ("127.0.0.1", port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.round_trips = 0
-        self.start()
-
-    def run(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                with client, socket.create_connection(self._upstream) as server:
-                    self._relay(client, server)
-
-    def _relay(self, client: socket.socket, server: socket.socket) -> None:
-        other, asked = {client: server, server: client}, False
-        while True:
-            for end in select.select([client, server], [], [])[0]:
-                data = end.recv(65536)
-                if not data:
-                    return
-                self.round_trips += end is server and asked
-                asked = end is client
-                other[end].sendall(data)
-
-    def close(self) -> None:
-        self._listener.close()
 
 
 @pytest.mark.parametrize(

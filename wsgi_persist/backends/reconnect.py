@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from wsgi_persist.backends.cursors import Replaying, ReplayingDebug
 from wsgi_persist.backends.transaction import TransactionMixin, state_of
 from wsgi_persist.pins import LOST, Standing
-from wsgi_persist.recovery import Sent, recovers, survives_commit, was_replaced
+from wsgi_persist.recovery import Sent, mark_of, recovers, survives_commit, was_replaced
 from wsgi_persist.worker import current
 
 
@@ -95,11 +95,17 @@ class ReconnectMixin(TransactionMixin):
 
     # Django's hook: commit() goes on after it, as it must after a COMMIT that counts as done.
     def _commit(self) -> None:
+        mark, was_sent = None, False
         try:
+            with self.wrap_database_errors:
+                mark = mark_of(self._pin)
+            was_sent = True
             super()._commit()
         except Exception as error:
             scope, pin = current(), self._pin
-            if scope is None or pin is None or not survives_commit(self, scope, pin, error):
+            if scope is None or pin is None:
+                raise
+            if not survives_commit(self, scope, pin, error, mark, was_sent):
                 raise
         if self._pin is not None and self._pin.session is not None:
             self._pin.session.complete()

@@ -56,7 +56,7 @@ class Psycopg2(Common):
 
     def ask(self, connection: Any, sql: str, timeout: float) -> tuple[Any, ...]:
         with deadline(connection, timeout):
-            with connection.cursor(cursor_factory=extensions().cursor) as cursor:
+            with extensions().cursor(connection) as cursor:
                 cursor.execute(sql)
                 found = cursor.fetchone()
             if not connection.autocommit:
@@ -85,6 +85,12 @@ class Psycopg2(Common):
     def send(self, connection: Any, sql: str) -> None:
         with extensions().cursor(connection) as cursor:
             cursor.execute(sql)
+
+    def fetch(self, connection: Any, sql: str) -> str | None:
+        with extensions().cursor(connection) as cursor:
+            cursor.execute(sql)
+            (found,) = cursor.fetchone()
+        return None if found is None else str(found)
 
     def run(self, connection: Any, sql: str) -> None:
         # The driver's plain class: the application may have its own, and statistics in it.

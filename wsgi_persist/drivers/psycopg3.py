@@ -99,6 +99,11 @@ class Psycopg3(Common):
     def send(self, connection: Any, sql: str) -> None:
         psycopg().ClientCursor(connection).execute(sql)
 
+    def fetch(self, connection: Any, sql: str) -> str | None:
+        with psycopg().ClientCursor(connection) as cursor:
+            cursor.execute(sql)
+            return _text(cursor.pgresult.get_value(0, 0))
+
     def run(self, connection: Any, sql: str) -> None:
         result = connection.pgconn.exec_(sql.encode())
         if result.error_message:

@@ -16,9 +16,16 @@ logger = logging.getLogger("wsgi_persist.greeting")
 _PAUSE = 0.02
 
 # The epoch: as text it is the same in every time zone and date style.
-_STARTED = "EXTRACT(epoch FROM backend_start)::text"
+STARTED = "EXTRACT(epoch FROM backend_start)::text"
 _WHO = f"""{OURS} SELECT pg_catalog.pg_backend_pid(),
-    (SELECT {_STARTED} FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()))"""
+    (SELECT {STARTED} FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()))"""
+# What numbers of transactions belong to: a server, and its timeline, which another one begins when it takes
+# over. None where it has not taken over, or knows no fate of transactions.
+_SERVER = """
+    CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 130000
+              AND NOT pg_catalog.pg_is_in_recovery()
+    THEN (SELECT system_identifier FROM pg_catalog.pg_control_system()) || ' ' || pg_catalog.substr(
+        pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END"""
 _END = """
     (SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity
      WHERE pid = {0.pid} AND {1} = '{0.started}')"""
@@ -36,13 +43,17 @@ class Greeting:
 
     Behind a pooler a login proves nothing: there may be no server. And a proxy that cuts a connection does
     not stop the statement that the server runs for it.
+
+    :ivar present: the session of the connection that was opened last, if it is this connection's alone.
+    :ivar server: its identifier and timeline, if it can tell what became of a transaction.
     """
 
     def __init__(self, name: str, policy: Policy, clock: Callable[[], float]) -> None:
         self._name = name
         self._policy = policy
         self._clock = clock
-        self._present: Backend | None = None
+        self.present: Backend | None = None
+        self.server: str | None = None
         self._lost: Backend | None = None
         self._forget_at = 0.0
 
@@ -52,19 +63,23 @@ class Greeting:
         :raises Exception: the driver's, as if the connection could not be had.
         """
         driver, lost, connection = driver_of(connection), self._outliving(), below(connection)
-        sql = f"{_WHO}, {'0' if lost is None else _END.format(lost, _STARTED)}"
+        end = "0" if lost is None else _END.format(lost, STARTED)
         give_up = time.monotonic() + timeout
-        pid, started, running = _ask(driver, connection, sql, timeout)
+        # The first asks for what a hardened server may not tell every role.
+        for sql in (f"{_WHO}, {end}, {_SERVER}", f"{_WHO}, {end}, NULL"):
+            pid, started, running, self.server = _ask(driver, connection, sql, timeout)
+            if started is not None:
+                break
         if lost is not None and running != "0":
             logger.warning(
                 "pin %r: ended backend %d, which still ran what was sent to it", self._name, lost.pid
             )
         while running != "0":
             time.sleep(_PAUSE)
-            _, _, running = _ask(driver, connection, sql, give_up - time.monotonic())
+            _, _, running, _ = _ask(driver, connection, sql, give_up - time.monotonic())
         # PgBouncer says another number than the server's, whose session may be anybody's later.
         is_direct = started is not None and int(pid) == driver.backend_pid(connection)
-        self._present = Backend(int(pid), started) if is_direct else None
+        self.present = Backend(int(pid), started) if is_direct else None
         self._lost = None
 
     def outlive(self) -> None:
@@ -72,7 +87,7 @@ class Greeting:
         policy = self._policy
         # Pgpool says the server's number, and gives a session that its client has left to another one.
         if policy.pooler is None:
-            self._lost = self._present
+            self._lost = self.present
             # By then no request waits any more that would send its statement again.
             self._forget_at = self._clock() + 2 * policy.reconnect_deadline + policy.connect_timeout
 
@@ -89,4 +104,4 @@ def _ask(driver: Driver, connection: Any, sql: str, timeout: float) -> tuple[Any
         # An answer, if not the one asked for: the role may not see sessions, or the server knows of none.
         logger.debug("the server does not tell of its sessions: %s", error)
         driver.rollback(connection)
-        return "0", None, "0"
+        return "0", None, "0", None

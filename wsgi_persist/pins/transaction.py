@@ -42,6 +42,7 @@ class Transaction:
     again on a new connection takes along all that went before it.
 
     :ivar is_wanted: whether the application is in one.
+    :ivar has_saved: whether its BEGIN cost no round trip.
     :ivar waits: whether something of that is still to be sent.
     :ivar is_the_drivers: whether the driver was told, which begins it then by itself.
     """
@@ -75,6 +76,7 @@ class Transaction:
 
     def settle(self) -> None:
         """It was committed or rolled back."""
+        self.has_saved = False
         self._savepoints: list[str] = []  # outermost first
         self._sent = 0  # how many of them the server has
         self._released: str | None = None  # the outermost that it does not know to be released
@@ -139,7 +141,7 @@ class Transaction:
             self.send()
             return []
         self._sent = 0
-        self._way_back = "ROLLBACK", 0
+        self._way_back, self.has_saved = ("ROLLBACK", 0), True
         begin = self._driver.begin(self._connection)
         return [begin, *self._waiting()] if self._savepoints else [begin]
 

@@ -10,7 +10,7 @@ from typing import Any
 from wsgi_persist.drivers import IDLE, IN_ERROR, below, driver_of, quietly_close
 from wsgi_persist.errors import NotInRequestError, TransactionError
 from wsgi_persist.pins import LOST, PinnedConnection, Standing, State, Transaction
-from wsgi_persist.recovery import MOST, Outage, Sent, recovers, survives_commit, was_replaced
+from wsgi_persist.recovery import MOST, Outage, Sent, mark_of, recovers, survives_commit, was_replaced
 from wsgi_persist.worker import Scope, current
 
 logger = logging.getLogger("wsgi_persist.lease")
@@ -94,10 +94,12 @@ class Lease:
             raise TransactionError(
                 f"a statement failed inside this transaction of pin {self.pin.name!r}: rolled back"
             )
+        mark, was_sent = None, False
         try:
+            mark, was_sent = mark_of(self.pin), True
             driver_of(self.connection).commit(self.connection)
         except Exception as error:
-            if not survives_commit(self, self._scope, self.pin, error):
+            if not survives_commit(self, self._scope, self.pin, error, mark, was_sent):
                 raise
         if self.pin.session is not None:
             self.pin.session.complete()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from wsgi_persist.drivers import driver_error, driver_of, first_line, is_farewell, sqlstate
 from wsgi_persist.events import tell
 from wsgi_persist.pins import PinnedConnection, Session, Standing
+from wsgi_persist.recovery.outcome import Fate, Mark, learn
 from wsgi_persist.sql import UNMARK, Kind, Leaves, writes
 from wsgi_persist.worker import Scope, current
 
@@ -87,9 +88,13 @@ def was_replaced(old: Any, new: Any) -> bool:
     return driver_of(old).is_closed(old) and not driver_of(new).is_closed(new)
 
 
-def survives_commit(owner: Owner, scope: Scope, pin: PinnedConnection, error: Exception) -> bool:
+def survives_commit(
+    owner: Owner, scope: Scope, pin: PinnedConnection, error: Exception, mark: Mark | None, was_sent: bool
+) -> bool:
     """Whether nothing was lost with a COMMIT but the connection, which is a new one then.
 
+    :param mark: what the transaction is known by, if it wrote.
+    :param was_sent: whether the COMMIT itself was.
     :raises Exception: the database cannot be reached.
     """
     if pin.is_lost or not _was_lost(pin, error):
@@ -98,17 +103,45 @@ def survives_commit(owner: Owner, scope: Scope, pin: PinnedConnection, error: Ex
     assert session is not None
     wrote = session.wrote or scope.no_replay > 0
     changed = session.leaves is not Leaves.NOTHING or not session.is_unchanged()
+    if session.wrote and not was_sent:
+        return _gives_up(scope, pin, error, Fate.ABORTED.value, unknown=False)
+    if session.wrote and mark is not None and not changed:
+        return _was_committed(owner, scope, pin, error, mark)
     if wrote or changed or pin.policy.replay == "off":
-        _log(scope, pin, "its COMMIT is not sent again", error)
-        tell("lost", pin.name, scope, "its COMMIT is not sent again")
-        scope.lost(pin.policy, unknown=wrote)
-        session.wrote = False
-        pin.lose()
-        return False
+        return _gives_up(scope, pin, error, "its COMMIT is not sent again", unknown=wrote)
     _log(scope, pin, "a COMMIT of nothing but reads", error)
     tell("replayed", pin.name, scope, "a COMMIT of nothing but reads")
     owner.replace_connection()
     return True
+
+
+def _gives_up(scope: Scope, pin: PinnedConnection, error: Exception, what: str, unknown: bool) -> bool:
+    _log(scope, pin, what, error)
+    tell("lost", pin.name, scope, what)
+    scope.lost(pin.policy, unknown)
+    if pin.session is not None:
+        pin.session.wrote = False
+    pin.lose()
+    return False
+
+
+def _was_committed(owner: Owner, scope: Scope, pin: PinnedConnection, error: Exception, mark: Mark) -> bool:
+    """Whether the server says so."""
+    assert pin.session is not None
+    backend, pin.session.wrote = pin.backend, False
+    try:
+        fate, why = learn(owner, scope, pin, mark)
+    except Exception as unreachable:
+        fate, why = Fate.UNKNOWN, first_line(unreachable)
+    what = f"{fate.value} ({why})" if why else fate.value
+    _log(scope, pin, what, error, backend)
+    tell("replayed" if fate is Fate.COMMITTED else "lost", pin.name, scope, what)
+    if fate is Fate.COMMITTED:
+        if pin.session is not None:
+            pin.session.wrote = True  # until it is told to be complete
+        return True
+    scope.lost(pin.policy, unknown=fate is Fate.UNKNOWN)
+    return False
 
 
 def _was_lost(pin: PinnedConnection, error: Exception) -> bool:
@@ -127,10 +160,9 @@ def _may_be_done(session: Session, sent: Sent, in_flight: bool) -> bool:
     return session.wrote and verdict.kind is Kind.OTHER and verdict is not UNMARK
 
 
-def _log(scope: Scope, pin: PinnedConnection, what: str, error: Exception) -> None:
-    logger.warning(
-        "pin %r: lost backend %d in %s, %s: %s", pin.name, pin.backend, scope, what, first_line(error)
-    )
+def _log(scope: Scope, pin: PinnedConnection, what: str, error: Exception, backend: int = 0) -> None:
+    lost = backend or pin.backend
+    logger.warning("pin %r: lost backend %d in %s, %s: %s", pin.name, lost, scope, what, first_line(error))
 
 
 def _refusal(scope: Scope, pin: PinnedConnection, sent: Sent) -> str | None:

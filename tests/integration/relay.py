@@ -1,0 +1,73 @@
+"""Between a client and the server: counts round trips, and cuts at one of them."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import threading
+from contextlib import suppress
+
+
+class Relay(threading.Thread):
+    """One connection at a time.
+
+    :ivar round_trips: how often the client waited for an answer.
+    """
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.upstream = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._cut: tuple[str, int] | None = None
+        self._kept: list[socket.socket] = []
+        self.port = self._listener.getsockname()[1]
+        self.round_trips = 0
+        self.start()
+
+    def cut(self, how: str, after: int = 0) -> None:
+        """End the connection ``"before"`` the server gets a message of the client's, ``"after"`` it has
+        answered, or ``"unanswered"``; ``"silently"`` is before, and the server does not learn of it. *after*:
+        so many go through."""
+        self._cut = how, after
+
+    def close(self) -> None:
+        for end in (self._listener, *self._kept):
+            end.close()
+
+    def run(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                with client, socket.create_connection(self.upstream) as server:
+                    with suppress(OSError):
+                        self._relay(client, server)
+
+    def _relay(self, client: socket.socket, server: socket.socket) -> None:
+        asked = False
+        while True:
+            for end in select.select([client, server], [], [])[0]:
+                data = end.recv(65536)
+                if not data:
+                    return
+                if end is client and self._ends_here(client, server, data):
+                    return
+                self.round_trips += end is server and asked
+                asked = end is client
+                (server if asked else client).sendall(data)
+
+    def _ends_here(self, client: socket.socket, server: socket.socket, data: bytes) -> bool:
+        if self._cut is None:
+            return False
+        how, after = self._cut
+        self._cut = (how, after - 1) if after else None
+        if after:
+            return False
+        if how in ("after", "unanswered"):
+            server.sendall(data)
+        if how == "after":
+            server.recv(65536)
+        if how == "silently":
+            self._kept.append(server.dup())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return True

@@ -1,0 +1,238 @@
+"""The fate of a transaction whose COMMIT is lost: known, said, and never wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from webtest import TestApp
+
+from tests.conftest import Server, eventually
+from tests.integration.relay import Relay
+from tests.site.extra import extra_view
+from wsgi_persist.worker import registry
+
+TIMES = 20
+INSERT = "INSERT INTO entry (note) VALUES (%s)"
+MODES = {"folded": {}, "lazy": {"transactions": "lazy"}, "stock": {"transactions": "stock"}}
+
+
+@pytest.fixture
+def relay(server: Server, request: Any) -> Iterator[Relay]:
+    relay = Relay(server.cluster.port)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def given(site: TestApp, relay: Relay) -> Iterator[Callable[..., None]]:
+    """Defines the alias by these options."""
+    from django.db import connections
+
+    def define(sslmode: str = "disable", **persist: Any) -> None:
+        options = {"sslmode": sslmode, "persist": persist}
+        through = {"HOST": "127.0.0.1", "PORT": relay.port, "OPTIONS": options}
+        connections.settings["far"] = {**connections.settings["default"], **through}
+
+    yield define
+    connections["far"].close()
+    registry.process_scope().pins.pop("far", None)
+    del connections["far"], connections.settings["far"]
+
+
+@pytest.fixture
+def post(site: TestApp) -> Callable[..., Any]:
+    from django.http import HttpResponse
+
+    def post(view: Callable[[], None]) -> Any:
+        def answer(request: Any) -> Any:
+            view()
+            return HttpResponse("done")
+
+        with extra_view(answer):
+            return site.get("/extra/", status="*")
+
+    return post
+
+
+def run(sql: str, *params: Any) -> None:
+    from django.db import connections
+
+    with connections["far"].cursor() as cursor:
+        cursor.execute(sql, params or None)
+
+
+@pytest.mark.parametrize("sslmode", ["disable", "require"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_fate_of_a_lost_commit_is_told(
+    how: str, mode: str, sslmode: str, given: Any, relay: Relay, post: Any, notes: Any, tls_port: int
+) -> None:
+    from django.db import transaction
+
+    if sslmode == "require":
+        relay.upstream = "127.0.0.1", tls_port
+    hooks: list[str] = []
+
+    def view(note: str) -> None:
+        run("SELECT 1")
+        with transaction.atomic("far"):
+            run(INSERT, note)
+            transaction.on_commit(lambda: hooks.append(note), "far")
+            relay.cut(how, after=1)  # the transaction's number is asked for first
+
+    given(sslmode, commit_outcome="always" if mode == "stock" else True, **MODES[mode])
+    posted = [f"{how} {number}" for number in range(TIMES)]
+    for note in posted:
+        answer = post(lambda note=note: view(note))
+        if how == "after":
+            assert (answer.status_int, answer.text) == (200, "done")
+        else:
+            assert (answer.status_int, answer.headers["Retry-After"]) == (503, "2")
+    assert sorted(notes()) == sorted(posted if how == "after" else [])
+    assert hooks == (posted if how == "after" else [])
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_commit_that_was_not_sent_saved_nothing(
+    how: str, given: Any, relay: Relay, post: Any, notes: Any
+) -> None:
+    """The connection is lost when the number is asked for."""
+    from django.db import transaction
+
+    def view() -> None:
+        with transaction.atomic("far"):
+            run(INSERT, "gone")
+            relay.cut(how)
+
+    given()
+    assert post(view).headers["Retry-After"] == "2"
+    assert notes() == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_writes_have_no_more_round_trips_than_on_stock_django(
+    mode: str, given: Any, relay: Relay, post: Any
+) -> None:
+    from django.db import transaction
+
+    def view() -> None:
+        with transaction.atomic("far"):
+            run(INSERT, "one")
+
+    given(**MODES[mode])
+    post(lambda: run("SELECT 1"))
+    post(lambda: run("SELECT 1"))
+    before = relay.round_trips
+    post(view)
+    assert relay.round_trips - before == 3
+
+
+def test_reads_pay_nothing(given: Any, relay: Relay, post: Any) -> None:
+    from django.db import transaction
+
+    def view() -> None:
+        with transaction.atomic("far"):
+            run("SELECT 1")
+
+    given()
+    post(lambda: run("SELECT 1"))
+    before = relay.round_trips
+    post(view)
+    assert relay.round_trips - before == 2
+
+
+def test_first_of_two_transactions_is_known_to_be_saved(
+    given: Any, relay: Relay, post: Any, notes: Any
+) -> None:
+    from django.db import transaction
+
+    def view() -> None:
+        with transaction.atomic("far", durable=True):
+            run(INSERT, "first")
+        with transaction.atomic("far", durable=True):
+            run(INSERT, "second")
+            relay.cut("before", after=1)
+
+    given()
+    answer = post(view)
+    assert answer.status_int == 503
+    assert "Retry-After" not in answer.headers  # part of it was saved
+    assert notes() == ["first"]
+
+
+def test_write_that_others_may_not_see_yet_is_waited_for(
+    given: Any, relay: Relay, post: Any, notes: Any, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A COMMIT that waits for a standby which is not there: neither committed nor aborted."""
+    from django.db import transaction
+
+    server("ALTER SYSTEM SET synchronous_standby_names = 'nowhere'")
+    server("SELECT pg_reload_conf()")
+
+    def view() -> None:
+        with transaction.atomic("far"):
+            run(INSERT, "waits")
+            relay.cut("unanswered", after=1)
+
+    given(reconnect_deadline=1.0)
+    try:
+        answer = post(view)
+        assert answer.status_int == 503
+        assert "Retry-After" not in answer.headers
+        assert "is not known (it is still under way)" in caplog.text
+        assert server("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") == [(1,)]
+    finally:
+        server("ALTER SYSTEM RESET synchronous_standby_names")
+        server("SELECT pg_reload_conf()")
+    eventually(notes, ["waits"])
+
+
+def test_session_that_waits_for_a_client_that_is_gone_is_ended(
+    given: Any, relay: Relay, post: Any, notes: Any, server: Server
+) -> None:
+    """It has not heard of the loss, and would hold what it wrote for hours."""
+    from django.db import transaction
+
+    def view() -> None:
+        with transaction.atomic("far"):
+            run(INSERT, "held")
+            relay.cut("silently", after=1)
+
+    given()
+    assert post(view).headers["Retry-After"] == "2"
+    assert notes() == []
+    assert server("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'") == [(0,)]
+
+
+def test_transaction_of_another_timeline_stays_unknown(
+    given: Any, relay: Relay, post: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from django.db import transaction
+
+    def view() -> None:
+        with transaction.atomic("far"):
+            run(INSERT, "elsewhere")
+            pin = registry.process_scope().pins["far"]
+            pin.greeting.server = "7 00000001"  # as before a failover
+            relay.cut("after", after=1)
+
+    given()
+    answer = post(view)
+    assert answer.status_int == 503
+    assert "Retry-After" not in answer.headers
+    assert "another timeline" in caplog.text
+
+
+def test_outcome_can_be_left_alone(given: Any, relay: Relay, post: Any, notes: Any) -> None:
+    from django.db import transaction
+
+    def view() -> None:
+        with transaction.atomic("far"):
+            run(INSERT, "saved")
+            relay.cut("after")
+
+    given(commit_outcome=False)
+    assert "Retry-After" not in post(view).headers
+    assert notes() == ["saved"]

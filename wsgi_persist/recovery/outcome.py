@@ -1,0 +1,104 @@
+"""What became of a transaction whose COMMIT was lost: the server is asked."""
+
+from __future__ import annotations
+
+import enum
+import random
+import time
+from typing import NamedTuple, Protocol
+
+from wsgi_persist.drivers import IN_TRANSACTION, below, driver_error
+from wsgi_persist.pins import OURS, STARTED, Backend, PinnedConnection
+from wsgi_persist.worker import Scope
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
+# A number of 64 bits, which PostgreSQL has had since 13.
+_NUMBER = f"{OURS} SELECT pg_catalog.pg_current_xact_id_if_assigned()"
+_FATE = f"{OURS} SELECT pg_catalog.pg_xact_status('{{0.number}}')"
+# The client is gone before it sent COMMIT, and the server does not know yet. A session that carries out a
+# COMMIT, or waits for a standby with it, is left alone: ended, it would have committed here alone.
+_END = f""", (SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid))
+    FROM pg_catalog.pg_stat_activity WHERE pid = {{0.backend.pid}}
+    AND {STARTED} = '{{0.backend.started}}' AND state = 'idle in transaction')"""
+
+
+class Fate(enum.Enum):
+    COMMITTED = "its COMMIT was carried out"
+    ABORTED = "its COMMIT was not carried out: nothing of that transaction was saved"
+    UNKNOWN = "whether its COMMIT was carried out is not known"
+
+
+class Mark(NamedTuple):
+    """What a transaction is known by when its connection is gone.
+
+    :ivar number: of the transaction, on that server and timeline.
+    :ivar server: its identifier and timeline.
+    :ivar backend: its session, if that is known to be nobody else's.
+    """
+
+    number: str
+    server: str
+    backend: Backend | None
+
+
+class Owner(Protocol):
+    def replace_connection(self) -> None: ...
+
+
+def mark_of(pin: PinnedConnection | None) -> Mark | None:
+    """Of the transaction that is about to be committed; None where it wrote nothing, or is not to be known.
+
+    :raises Exception: the driver's; COMMIT was not sent.
+    """
+    if pin is None or pin.session is None or not (pin.session.wrote and _may_ask(pin)):
+        return None
+    connection, driver = below(pin.connection), pin.driver
+    server = pin.greeting.server
+    if driver is None or server is None or driver.status(connection) != IN_TRANSACTION:
+        return None
+    number = driver.fetch(connection, _NUMBER)
+    return None if number is None else Mark(number, server, pin.greeting.present)
+
+
+def _may_ask(pin: PinnedConnection) -> bool:
+    """By default only where a round trip was saved before."""
+    session, wanted = pin.session, pin.policy.commit_outcome
+    if session is None or wanted is True:
+        return session is not None and session.transaction is not None and session.transaction.has_saved
+    return wanted == "always"
+
+
+def learn(owner: Owner, scope: Scope, pin: PinnedConnection, mark: Mark) -> tuple[Fate, str]:
+    """Ask on a new connection, for as long as the request may wait; and why, if it stays unknown.
+
+    :raises Exception: the database cannot be reached.
+    """
+    owner.replace_connection()
+    if pin.greeting.server != mark.server:
+        return Fate.UNKNOWN, "this is another server, or another timeline of it"
+    trouble, pause = scope.in_trouble(), FIRST_PAUSE
+    while True:
+        status = _ask(pin, mark)
+        if status in ("committed", "aborted"):
+            return Fate[status.upper()], ""
+        if status != "in progress":
+            return Fate.UNKNOWN, status or "the server has forgotten that transaction"
+        left = pin.policy.reconnect_deadline - trouble.waited
+        if left <= 0 or trouble.is_urgent():
+            return Fate.UNKNOWN, "it is still under way"
+        nap = min(pause * random.uniform(0.5, 1.0), left)
+        time.sleep(nap)
+        trouble.waited += nap
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _ask(pin: PinnedConnection, mark: Mark) -> str | None:
+    assert pin.driver is not None
+    sql = _FATE.format(mark) + ("" if mark.backend is None else _END.format(mark))
+    try:
+        found = pin.driver.ask(below(pin.connection), sql, pin.policy.connect_timeout)[0]
+    except Exception as error:
+        if driver_error(error) is None:
+            raise
+        return f"the server does not tell: {error}".strip().splitlines()[0]
+    return None if found is None else str(found)
