@@ -15,6 +15,7 @@ from webtest import TestApp
 from tests.conftest import DRIVER, Server
 from tests.integration.relay import Relay
 from tests.site.extra import extra_view
+from wsgi_persist.backends.signals import note_writes, watch_strangers
 from wsgi_persist.worker import registry
 
 NAME = re.compile(r'"s\d+_x\d+"')
@@ -423,7 +424,7 @@ BEGINS = [
     "SELECT txid_current()",
     "SELECT pg_current_snapshot()",
     "SELECT note FROM entry FOR UPDATE",
-    "SELECT leaves_something()",
+    "SELECT begins_something()",
     "SET LOCAL work_mem = '2MB'",
     "LOCK TABLE entry",
 ]
@@ -433,7 +434,7 @@ BEGINS = [
 def test_lazy_begins_with(sql: str, sent: Sent, mode: Any, server: Server) -> None:
     from django.db import transaction
 
-    server("CREATE OR REPLACE FUNCTION leaves_something() RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1'")
+    server("CREATE OR REPLACE FUNCTION begins_something() RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1'")
 
     def view() -> None:
         with transaction.atomic():
@@ -480,6 +481,19 @@ def test_isolation_level_of_the_alias(option: str, sent: Sent, mode: Any) -> Non
     begin, commit = sent(view)
     shown = "SHOW transaction_isolation"
     assert (begin, commit) == (f"BEGIN ISOLATION LEVEL SERIALIZABLE; {shown}", "COMMIT")
+
+
+def test_savepoints_are_folded_where_whole_requests_may_be_run_again(
+    sent: Sent, inside: Any, mode: Any, server: Server
+) -> None:
+    """For that each wrapper has an execute_wrapper of ours."""
+    from django.db import connections
+
+    mode("folded")
+    watch_strangers()
+    inside(write_in_a_nested_block)
+    assert connections["default"].execute_wrappers == [note_writes]
+    assert sent(write_in_a_nested_block)[0].startswith("BEGIN; SAVEPOINT a; INSERT")
 
 
 # ##### On the wire #####

@@ -40,9 +40,9 @@ def _watch_all(**kwargs: Any) -> None:
 def _watch(connection: Any, **kwargs: Any) -> None:
     if current() is None:
         return
-    if _note not in connection.execute_wrappers:
+    if note_writes not in connection.execute_wrappers:
         # First: blocks of execute_wrapper() take theirs from the end.
-        connection.execute_wrappers.insert(0, _note)
+        connection.execute_wrappers.insert(0, note_writes)
     if connection.connection is not None and getattr(connection, "_pin", None) is None:
         _watch_cursors(connection.connection)
 
@@ -69,7 +69,8 @@ def _do_nothing(*ignored: Any) -> None:
 _ears = Ears(_classify.seen, _classify, _hear, hold=_do_nothing, failed=_do_nothing)
 
 
-def _note(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+def note_writes(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    """An ``execute_wrapper``, to which savepoints are nothing."""
     scope = current()
     if scope is not None and getattr(context["connection"], "_pin", None) is None and not _only_reads(sql):
         scope.wrote = True

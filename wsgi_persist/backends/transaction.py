@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from wsgi_persist.backends.signals import note_writes
 from wsgi_persist.pins import PinnedConnection, Transaction
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ class TransactionMixin(Base):
 
     def _must_send(self) -> bool:
         """Whether somebody looks at each statement, or Django refuses to send any."""
-        return bool(self.execute_wrappers) or self.queries_logged or self.needs_rollback
+        if self.queries_logged or self.needs_rollback:
+            return True
+        return any(wrapper is not note_writes for wrapper in self.execute_wrappers)
 
     def _set_autocommit(self, autocommit: bool) -> None:
         folded = self._folded
