@@ -93,6 +93,12 @@ DJANGO = ("stock", "kept", "checked")
 QUICKLY = (*DJANGO, "pool", "pool-checked", "connection-pool", "pgbouncer", "global")
 VALIDATING = ("stock", "kept", "checked", "pool-checked", "connection-pool", "pgbouncer", "global", "local")
 
+TRANSACTIONS = tuple(
+    Contest(page, transport, "psycopg", 1, 1, 8, ("kept",), mode=mode)
+    for transport in ("socket", "tls", "far")
+    for mode in ("folded", "lazy", "stock")
+    for page in ("atomic", "nested")
+)
 FULL = (
     #       page       transport  driver      workers  aliases  rounds  rivals
     Contest("three", "socket", "psycopg", 2, 1, 16, others("psycopg")),
@@ -107,12 +113,7 @@ FULL = (
     Contest("three", "tls", "psycopg", 2, 1, 24, (*DJANGO, "pool", "pgbouncer")),
     Contest("three", "far", "psycopg", 2, 1, 16, VALIDATING),
     Contest("three", "far", "psycopg", 1, 1, 3, ("kept",), starts=48),
-    *(
-        Contest(page, transport, "psycopg", 1, 1, 8, ("kept",), mode=mode)
-        for transport in ("socket", "tls", "far")
-        for mode in ("folded", "lazy", "stock")
-        for page in ("atomic", "nested")
-    ),
+    *TRANSACTIONS,
     Contest("aliases", "socket", "psycopg", 2, 4, 12, DJANGO),
     Contest("three", "socket", "psycopg", 4, 1, 8, DJANGO),
     Contest("three", "socket", "psycopg", 8, 1, 8, DJANGO),
@@ -153,5 +154,6 @@ class Plan:
 EVERYONE = (*of_driver("psycopg"), "reconnect")
 PLANS = {
     "full": Plan(FULL, 0.6, EVERYONE, 5, EVERYONE, SILENCED, boundary.FULL),
+    "transactions": Plan(TRANSACTIONS, 0.6, (), 0, (), (), boundary.SHORT),
     "quick": Plan(SHORT, 0.4, ("ours", *DJANGO), 1, ("ours", "checked"), (), boundary.SHORT),
 }
