@@ -93,7 +93,7 @@ def test_program_runs_so_with_round_trips_as_on_stock_django(run: Programs, prog
     assert ours.rows == django.rows
 
 
-@settings(every, max_examples=PROGRAMS // 5)
+@settings(every, max_examples=PROGRAMS // 10)
 @given(program=st.lists(STEPS, max_size=6).map(uncaught))
 def test_lazy_program_does_as_long_as_it_catches_no_error_of_a_statement(
     run: Programs, program: list[Step]
@@ -104,7 +104,7 @@ def test_lazy_program_does_as_long_as_it_catches_no_error_of_a_statement(
 
 
 @pytest.mark.parametrize("alias", ["default", "lazy", "stock"])
-@settings(every, max_examples=PROGRAMS // 20)
+@settings(every, max_examples=PROGRAMS // 50)
 @given(steps=st.lists(STEPS, min_size=1, max_size=6).map(uncaught), at=st.integers(0, 5))
 def test_lost_connection_changes_nothing_or_undoes_the_block(
     run: Programs, server: Server, alias: str, steps: list[Step], at: int
