@@ -265,7 +265,7 @@ def _debug() -> None:
     assert [query["sql"] for query in queries.captured_queries] == ["SELECT 1"]
 
 
-def _taken() -> None:
+def _taken(sql: str = "SELECT 1") -> None:
     from django.db import connection
     from django.db.backends.postgresql.base import Database
     from django.db.backends.postgresql.psycopg_any import is_psycopg3
@@ -273,7 +273,7 @@ def _taken() -> None:
     raw = connection.connection
     assert raw.autocommit is False
     with Database.ClientCursor(raw) if is_psycopg3 else Database.extensions.cursor(raw) as cursor:
-        cursor.execute("SELECT 1")
+        cursor.execute(sql)
 
 
 def _of_the_driver() -> None:
@@ -299,6 +299,22 @@ def test_what_cannot_be_folded_has_its_begin_before(kind: str, sent: Sent) -> No
 
     begin, *_, commit = sent(view)
     assert (begin, commit) == ("BEGIN", "COMMIT")
+
+
+def test_statement_that_the_driver_refuses_leaves_the_transaction_to_be_begun(
+    inside: Any, server: Server
+) -> None:
+    from django.db import transaction
+
+    def view() -> None:
+        with suppress(ZeroDivisionError), transaction.atomic():
+            with pytest.raises(Exception, match=r"(?:index|placeholder)"):
+                run("SELECT %s", [])
+            _taken(f"{INSERT} ('undone')")
+            1 / 0  # noqa: B018
+
+    inside(view)
+    assert server("SELECT note FROM entry WHERE note = 'undone'") == []
 
 
 def test_driver_s_own_commit_and_rollback_end_a_folded_transaction(inside: Any, server: Server) -> None:

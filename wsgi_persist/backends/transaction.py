@@ -59,7 +59,7 @@ class TransactionMixin(Base):
     @property
     def connection(self) -> Any:
         folded = self._folded
-        if folded is not None and folded.waits and self._is_taken_by(sys._getframe(1)):
+        if folded is not None and folded.is_pending() and self._is_taken_by(sys._getframe(1)):
             folded.send()
         return self.__dict__["connection"]
 

@@ -22,7 +22,7 @@ class Opening(Protocol):
     waits: bool
     is_the_drivers: bool
 
-    def is_idle(self) -> bool: ...
+    def is_pending(self) -> bool: ...
 
     def opening(self, query: Any, params: Any) -> list[str]: ...
 
@@ -68,7 +68,7 @@ def _together(
     send: Callable[..., Any], transaction: Opening, go_on: Callable[..., None]
 ) -> Callable[..., Any]:
     def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
-        if not (transaction.waits or (transaction.is_wanted and transaction.is_idle())):
+        if not transaction.is_pending():
             return send(self, query, params, **options)
         if options:
             transaction.send()

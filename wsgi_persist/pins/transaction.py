@@ -123,6 +123,11 @@ class Transaction:
         """Whether the server is in no transaction."""
         return self._status() == IDLE
 
+    def is_pending(self) -> bool:
+        """Whether the server has to hear something before the next statement; also where what was to tell
+        it was refused by the driver, or interrupted."""
+        return self.waits or (self.is_wanted and self._status() == IDLE)
+
     def opening(self, query: Any, params: Any) -> list[str]:
         """What goes in front of a statement, in one text with it; what cannot go so was sent."""
         status = self._status()
