@@ -102,9 +102,11 @@ def tls(alias: Any, faults: Faults) -> Iterator[Harm]:
 
 
 @contextmanager
-def pooled(mode: str, harm: Callable[[PgBouncer], Any], alias: Any, faults: Faults) -> Iterator[Harm]:
+def pooled(
+    mode: str, harm: Callable[[PgBouncer], Any], alias: Any, faults: Faults, **settings: object
+) -> Iterator[Harm]:
     transactions = {"DISABLE_SERVER_SIDE_CURSORS": mode == "transaction"}
-    with or_skip(), PgBouncer(faults.cluster, mode) as pgbouncer:
+    with or_skip(), PgBouncer(faults.cluster, mode, settings=settings) as pgbouncer:
         alias("127.0.0.1", pgbouncer.port, **transactions)
         yield lambda: harm(pgbouncer)
 
@@ -122,6 +124,22 @@ POOLED = {
     "server restarted": lambda pgbouncer: pgbouncer.cluster.restart(),
     "KILL": lambda pgbouncer: (pgbouncer.command("KILL site"), pgbouncer.command("RESUME site")),
 }
+
+
+def without_clients(pgbouncer: PgBouncer) -> bool:
+    return eventually(lambda: "|site|" in pgbouncer.command("SHOW CLIENTS"), False)
+
+
+def without_servers(pgbouncer: PgBouncer) -> bool:
+    return eventually(lambda: "|site|" in pgbouncer.command("SHOW SERVERS"), False)
+
+
+# PgBouncer's own, which end a client's connection, or the server's under it.
+TIMEOUTS = {
+    ("transaction", "client_idle_timeout"): without_clients,
+    ("transaction", "server_idle_timeout"): without_servers,
+    ("transaction", "server_lifetime"): without_servers,
+}
 LOSSES: dict[str, Any] = {
     **{name: lambda *a, harm=harm: direct(harm, *a) for name, harm in DIRECT.items()},
     "idle_session_timeout": lambda *a: timeout("idle_session_timeout", *a),
@@ -132,6 +150,12 @@ LOSSES: dict[str, Any] = {
         f"PgBouncer ({mode}) {name}": lambda *a, mode=mode, harm=harm: pooled(mode, harm, *a)
         for mode in ("session", "transaction")
         for name, harm in POOLED.items()
+    },
+    **{
+        f"PgBouncer ({mode}) {name}": lambda *a, mode=mode, name=name, harm=harm: pooled(
+            mode, harm, *a, **{name: 1}
+        )
+        for (mode, name), harm in TIMEOUTS.items()
     },
 }
 
@@ -402,6 +426,18 @@ def test_wrong_password_is_not_tried_again(
             visit(run, status=503)
         assert len(proxy.accepted()) == 1
         connections[ALIAS].settings_dict["PASSWORD"] = "right"
+        eventually(lambda: visit(run, status="*").status_int, 200, timeout=20)
+
+
+def test_login_that_the_pooler_refuses_is_not_tried_again(alias: Any, faults: Faults, visit: Any) -> None:
+    from django.db import connections
+
+    with or_skip(), PgBouncer(faults.cluster) as pgbouncer:
+        alias("127.0.0.1", pgbouncer.port, USER="nobody", OPTIONS={"sslmode": "disable"})
+        for _ in range(5):
+            visit(run, status=503)
+        assert pgbouncer.log.read_text().count("login attempt: db=site user=nobody") == 1
+        connections[ALIAS].settings_dict["USER"] = "postgres"
         eventually(lambda: visit(run, status="*").status_int, 200, timeout=20)
 
 
