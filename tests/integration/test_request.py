@@ -257,6 +257,40 @@ def test_close_old_connections_mid_request_notices_a_dead_backend(site: TestApp,
         assert site.get("/extra/").text == "True"
 
 
+def test_asynchronous_view_queries_with_the_pin(site: TestApp, server: Server) -> None:
+    from asgiref.sync import sync_to_async
+
+    from tests.site import views
+
+    async def view(request: Any) -> Any:
+        return views.HttpResponse(str(await sync_to_async(views.backend)()))
+
+    with extra_view(view):
+        assert len({site.get("/extra/").text for _ in range(3)}) == 1
+    assert server.connections() == 1
+
+
+def test_thread_of_an_asynchronous_view_closes_its_connection(site: TestApp, server: Server) -> None:
+    from asgiref.sync import sync_to_async
+    from django.db import connections
+
+    from tests.site import views
+
+    def elsewhere() -> int:
+        backend = views.backend()
+        connections.close_all()
+        return backend
+
+    async def view(request: Any) -> Any:
+        other = await sync_to_async(elsewhere, thread_sensitive=False)()
+        return views.HttpResponse(f"{await sync_to_async(views.backend)()} {other}")
+
+    with extra_view(view):
+        pins, others = zip(*(site.get("/extra/").text.split() for _ in range(3)))
+    assert len({*pins, *others}) == 4
+    assert eventually(server.backends, [int(pins[0])])
+
+
 def test_cursor_is_refused_where_a_loop_runs(site: TestApp, monkeypatch: pytest.MonkeyPatch) -> None:
     import asyncio
 
