@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -438,6 +439,37 @@ def test_login_that_the_pooler_refuses_is_not_tried_again(alias: Any, faults: Fa
             visit(run, status=503)
         assert pgbouncer.log.read_text().count("login attempt: db=site user=nobody") == 1
         connections[ALIAS].settings_dict["USER"] = "postgres"
+        eventually(lambda: visit(run, status="*").status_int, 200, timeout=20)
+
+
+# A certificate that has expired.
+
+
+def test_expired_certificate_is_an_outage_to_new_connections_alone(
+    alias: Any, faults: Faults, visit: Any, root: Path
+) -> None:
+    import ssl
+
+    import trustme
+
+    authority, authorities = trustme.CA(), root / "authority.crt"
+    authority.cert_pem.write_to_path(authorities)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    def load(until: datetime | None = None) -> None:
+        """As a server does that is told to read its certificate anew."""
+        authority.issue_cert("localhost", not_after=until).configure_cert(context)
+
+    load()
+    with closing(Front(("127.0.0.1", faults.cluster.port), context)) as front:
+        verifying = {"sslmode": "verify-full", "sslrootcert": str(authorities)}
+        alias("localhost", front.port, OPTIONS={**verifying, "persist": {"reconnect_deadline": 0.1}})
+        backend = visit(run).text
+        load(datetime(2020, 1, 1, tzinfo=timezone.utc))
+        assert visit(run).text == backend
+        faults.terminate_all()
+        assert visit(run, status=503).headers["Retry-After"] == "2"
+        load()
         eventually(lambda: visit(run, status="*").status_int, 200, timeout=20)
 
 

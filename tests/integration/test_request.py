@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -257,6 +258,17 @@ def test_close_old_connections_mid_request_notices_a_dead_backend(site: TestApp,
         assert site.get("/extra/").text == "True"
 
 
+@pytest.mark.parametrize("days", [-400, 400])
+def test_clock_that_jumps_costs_nothing(
+    days: int, site: TestApp, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, now = site.get("/pid/").text, time.time
+    monkeypatch.setattr(time, "time", lambda: now() + days * 86_400)
+    server.mark()
+    assert site.get("/pid/").text == first
+    assert server.statements() == ["SELECT pg_backend_pid()"]
+
+
 def test_asynchronous_view_queries_with_the_pin(site: TestApp, server: Server) -> None:
     from asgiref.sync import sync_to_async
 
@@ -286,7 +298,7 @@ def test_thread_of_an_asynchronous_view_closes_its_connection(site: TestApp, ser
         return views.HttpResponse(f"{await sync_to_async(views.backend)()} {other}")
 
     with extra_view(view):
-        pins, others = zip(*(site.get("/extra/").text.split() for _ in range(3)))
+        pins, others = zip(*(site.get("/extra/").text.split() for _ in range(3)), strict=True)
     assert len({*pins, *others}) == 4
     assert eventually(server.backends, [int(pins[0])])
 
