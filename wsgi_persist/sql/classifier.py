@@ -20,7 +20,7 @@ from wsgi_persist.sql.effects import (
 )
 from wsgi_persist.sql.folding import Forms
 from wsgi_persist.sql.lexer import NO_TOKENS, NotUnderstood, Token, scan, statements
-from wsgi_persist.sql.normal import outline, tokens_of, uncommented
+from wsgi_persist.sql.normal import emptied, numberless, tokens_of, uncommented
 from wsgi_persist.sql.recent import Recent
 from wsgi_persist.sql.rules import Statement
 
@@ -57,6 +57,7 @@ class Classifier:
     def __init__(self, functions: Functions = NONE) -> None:
         self._texts: Recent[str | bytes, Verdict] = Recent(self.MOST)
         self._bare: Recent[str, Verdict] = Recent(self.MOST)  # without comments around them
+        self._plain: Recent[str, Verdict] = Recent(self.MOST)  # nor what their literals hold
         self._forms: Recent[str, Verdict] = Recent(self.MOST)
         self.seen = self._texts.get
         self.forms = Forms(self.MOST, self.LONGEST, self)
@@ -84,20 +85,32 @@ class Classifier:
         bare = uncommented(text)
         verdict = None if bare is text else self._bare.find(bare)
         if verdict is None:
-            form = outline(bare)
-            if "set_config" in form.lower() or "pg_temp" in bare.lower():
-                form = bare  # literals are looked at
-            verdict = self._forms.find(form) or self._judge_form(form)
-            if bare is not text and len(bare) <= self.LONGEST:
-                self._bare.keep(bare, verdict)
+            verdict = self._of_bare(bare)
+            if bare is not text:
+                self._keep(self._bare, bare, verdict)
         return None if verdict is UNKNOWN else verdict
+
+    def _of_bare(self, bare: str) -> Verdict:
+        lower = bare.lower()
+        if "set_config" in lower or "pg_temp" in lower:  # literals are looked at
+            return self._forms.find(bare) or self._judge_form(bare)
+        plain = emptied(bare)
+        verdict = self._plain.find(plain)
+        if verdict is None:
+            form = numberless(plain)
+            verdict = self._forms.find(form) or self._judge_form(form)
+            self._keep(self._plain, plain, verdict)
+        return verdict
 
     def _judge_form(self, form: str) -> Verdict:
         tokens = tokens_of(form)
         verdict = UNKNOWN if tokens is None else self._judge(form, tokens)
-        if len(form) <= self.LONGEST:
-            self._forms.keep(form, verdict)
+        self._keep(self._forms, form, verdict)
         return verdict
+
+    def _keep(self, memory: Recent[str, Verdict], text: str, verdict: Verdict) -> None:
+        if len(text) <= self.LONGEST:
+            memory.keep(text, verdict)
 
     def _judge(self, text: str, tokens: Iterable[Token]) -> Verdict:
         found = []

@@ -49,11 +49,11 @@ def _without_last(sql: str) -> str:
 
 def normalized(sql: str) -> str:
     """Without comments around it, with empty literals, one number, and one placeholder for a list of them."""
-    return outline(uncommented(sql))
+    return numberless(emptied(uncommented(sql)))
 
 
-def outline(sql: str) -> str:
-    """The same of a text that has no comments around it."""
+def emptied(sql: str) -> str:
+    """With empty literals, and one placeholder for a list of them."""
     pieces = sql.split("'")
     if len(pieces) % 2 == 0:
         return sql
@@ -65,6 +65,13 @@ def outline(sql: str) -> str:
     if "(%s," in sql:
         first, *rest = sql.split("(%s")
         sql = "(%s".join([first, *map(_without_list, rest)])
+    return sql
+
+
+def numberless(sql: str) -> str:
+    """With one number for all, but where a quote has no other: there nothing is known to be a number."""
+    if sql.count("'") % 2:
+        return sql
     pieces = _NUMBER.split(sql)
     pieces[2::2] = ["0" + piece for piece in pieces[2::2]]  # sub() takes twice as long
     return "".join(pieces)
