@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from itertools import chain, count, takewhile
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +29,12 @@ from tools.postgres import Cluster
 pytestmark = pytest.mark.usefixtures("what_leaks")
 
 WRITES = 1_000
+BJOERN = (
+    "import bjoern; from tests.site.wsgi import application; bjoern.run(application, '127.0.0.1', {port})"
+)
+needs_bjoern = pytest.mark.skipif(
+    find_spec("bjoern") is None, reason="bjoern is not installed (libev-dev, and: pip install bjoern)"
+)
 LATE = [sys.executable, "-m", "tests.servers.late", "{port}"]
 WAITRESS = [sys.executable, "-m", "waitress", "--listen=127.0.0.1:{port}", APP]
 OF_UWSGI = [str(UWSGI), "--http-socket=127.0.0.1:{port}", f"--module={APP}", "--need-app", "--die-on-term"]
@@ -45,6 +52,14 @@ each_server = pytest.mark.parametrize(
         of("late, 8 threads", [*LATE, "8"], "/file/", "/stream/", "/stream-from-cursor/"),
         of("waitress, 1 thread", [*WAITRESS[:-1], "--threads=1", APP], "/file/"),
         of("waitress, 8 threads", [*WAITRESS[:-1], "--threads=8", APP], "/file/"),
+        of(
+            "bjoern",
+            [sys.executable, "-c", BJOERN],
+            "/file/",
+            "/stream/",
+            "/stream-from-cursor/",
+            marks=needs_bjoern,
+        ),
         of("uWSGI, 1 thread", OF_UWSGI, marks=needs_uwsgi),
         of(
             "uWSGI, 8 threads",
