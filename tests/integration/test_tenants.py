@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from tests.conftest import Server
+from tests.conftest import DRIVER, Server
 from tests.integration.test_backend import run_django
+from tests.integration.test_tracing import require
+from tests.traced import TOOLS
 
 SETTINGS = {
     "ORIGINAL_BACKEND": "wsgi_persist.backends.postgresql",
@@ -92,3 +94,17 @@ def test_stream_keeps_its_tenant_whoever_is_served_meanwhile(server: Server) -> 
         SITE_SETTINGS=json.dumps(SETTINGS),
     )
     assert done.stdout.splitlines() == ["one two one twotwotwo"] * 3, done.stderr
+
+
+@pytest.mark.usefixtures("schemas")
+@pytest.mark.parametrize("tool", TOOLS)
+def test_each_request_sees_its_own_tenant_under_a_tracing_tool(tool: str, server: Server) -> None:
+    """A reset keeps the connection, which is the tool's proxy where there is one."""
+    require(tool)
+    done = run_django(
+        server,
+        f"from tests.traced import TOOLS; TOOLS[{tool!r}]({DRIVER!r})\n{PROGRAM}",
+        SITE_ENGINE="django_tenants.postgresql_backend",
+        SITE_SETTINGS=json.dumps(SETTINGS),
+    )
+    assert done.stdout.splitlines() == ["one two one public two public", "1"], done.stderr

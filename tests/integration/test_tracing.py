@@ -25,13 +25,18 @@ def is_there(name: str) -> bool:
         return False
 
 
+def require(tool: str) -> None:
+    """Skip the test where that tool is not."""
+    missing = [name for name in NEEDS.get(tool, [tool]) if not is_there(name)]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} is not installed: the extra is called tracing")
+
+
 @pytest.fixture(scope="module", params=TOOLS)
 def seen(request: Any, site_database: Any) -> dict[str, Any]:
     """What the requests of a site saw, and what was said of them."""
     tool = request.param
-    missing = [name for name in NEEDS.get(tool, [tool]) if not is_there(name)]
-    if missing:
-        pytest.skip(f"{', '.join(missing)} is not installed: the extra is called tracing")
+    require(tool)
     options = json.dumps({"persist": {"idle_check": 0.05}})
     environ = {**os.environ, **site_environment(site_database, SITE_OPTIONS=options)}
     command = [sys.executable, "-m", "tests.traced", tool, DRIVER]
