@@ -16,9 +16,9 @@ from tests.conftest import Server, eventually
 from tests.page.test_answers import ask
 from tools.postgres import Cluster
 from wsgi_persist.status import StatusPage
+from wsgi_persist.status.findings import Level
 from wsgi_persist.status.page import database as module
 from wsgi_persist.status.page.database import Database
-from wsgi_persist.status.page.findings import Level
 from wsgi_persist.status.page.sessions import of_database, sessions
 
 NAME = "wsgi_persist.status"  # of the threads

@@ -18,8 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.page.scenes import LEAKS, Scene
-from wsgi_persist.status import Counters, Event, StatusPage, application
-from wsgi_persist.status.page import findings
+from wsgi_persist.status import Counters, Event, StatusPage, application, findings
 from wsgi_persist.status.page.metrics import wants_openmetrics
 from wsgi_persist.status.page.watch import Watch
 
@@ -73,7 +72,7 @@ def test_one_site_or_all(scene: Scene, page: StatusPage) -> None:
 def test_folder_without_workers_says_so(page: StatusPage) -> None:
     status, _, text = ask(page)
     assert status == "200 OK"
-    assert "No worker has written anything below this folder." in text
+    assert "</span> Fault</span> No worker tells of itself</li>" in text
 
 
 def test_application_looks_where_the_workers_usually_are() -> None:

@@ -61,8 +61,8 @@ SCENES: list[tuple[Callable[[Scene], None], str]] = [
     (outage, "✖ Fault shop: The database of 'default' has been out of reach for"),
     (killed, "▲ Warning shop: 1 worker ended without a word: pid"),
     (leak, "○ Note shop: Requests have left state in their session 35 times"),
-    (many, "▲ Warning shop: 100 workers have been busy with one request for more than 10 s"),
-    (hostile, "✖ Fault shop: All workers have been busy with one request for more than 10 s"),
+    (many, "▲ Warning shop: 100 of 200 workers have been busy with one request for more than 10 s"),
+    (hostile, "✖ Fault shop: All 1 workers have been busy with one request for more than 10 s"),
 ]
 
 

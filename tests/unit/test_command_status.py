@@ -20,6 +20,8 @@ from wsgi_persist.status import Counters, Event, Inside, Leak, OutageState, Snap
 from wsgi_persist.status.encoding import encoded
 
 Add = Callable[..., Path]
+BUSY = "have been busy with one request for more than 10 s"
+AWAY = "The database of 'default' has been out of reach for 20 s"
 
 
 @pytest.fixture(autouse=True)
@@ -79,9 +81,9 @@ def test_worst_is_first(add: Add, capsys: pytest.CaptureFixture[str]) -> None:
     add(7, lock=False, stopped="shutdown_signal")
     lines = shown(folder, capsys).splitlines()
     states = [line.split()[0] for line in lines[2:9]]
-    assert states == ["DEAD", "OUTAGE", "SLOW", "TROUBLE", "leaks", "ok", "stopped"]
+    assert states == ["OUTAGE", "SLOW", "DEAD", "TROUBLE", "leaks", "ok", "stopped"]
     assert lines[0] == "shop: 49 requests, 14 connections lost, 0 replays, 0 answered 503"
-    assert "40s GET '/slow/'" in lines[4]
+    assert "40s GET '/slow/'" in lines[3]
     assert "shutdown_signal" in lines[8]
     assert any("left 3 times by GET '/leak/' (SET) SET work_mem = $1" in line for line in lines)
     assert any("answered_503" in line for line in lines)
@@ -142,14 +144,18 @@ def test_json_has_all(add: Add, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["ok", "ok"], 0, "OK - 2 workers of 1 sites"),
         (["ok", "leaks"], 0, "OK - 2 workers of 1 sites"),
-        (["ok", "TROUBLE"], 1, "WARNING - shop: 1 workers lost a connection or a request lately"),
-        (["ok", "SLOW"], 1, "WARNING - shop: 1 of 2 workers in one request for over 10 s"),
-        (["SLOW", "SLOW"], 2, "CRITICAL - shop: 2 of 2 workers in one request for over 10 s"),
-        (["ok", "OUTAGE"], 2, "CRITICAL - shop: database out of reach for 1 of 2 workers"),
-        (["ok", "DEAD"], 1, "WARNING - shop: 1 workers killed lately"),
-        (["DEAD"], 2, "CRITICAL - shop: no worker runs"),
-        (["ok", "junk"], 1, "WARNING - shop: 1 files ignored"),
-        ([], 2, "CRITICAL - no worker tells of itself"),
+        (
+            ["ok", "TROUBLE"],
+            1,
+            "WARNING - shop: 1 worker lost a connection or failed a request in the last 5 min",
+        ),
+        (["ok", "SLOW"], 1, f"WARNING - shop: 1 of 2 workers {BUSY}"),
+        (["SLOW", "SLOW"], 2, f"CRITICAL - shop: All 2 workers {BUSY}"),
+        (["ok", "OUTAGE"], 2, f"CRITICAL - shop: {AWAY}, as 1 of 2 workers found: connection refused"),
+        (["ok", "DEAD"], 1, "WARNING - shop: 1 worker ended without a word: pid 2"),
+        (["DEAD"], 2, "CRITICAL - shop: No worker runs"),
+        (["ok", "junk"], 1, "WARNING - shop: 'junk' is ignored: no name of a snapshot"),
+        ([], 2, "CRITICAL - No worker tells of itself"),
     ],
 )
 def test_check(
@@ -172,6 +178,23 @@ def test_check(
 def test_trouble_is_over_after_a_while(add: Add, capsys: pytest.CaptureFixture[str]) -> None:
     folder = add(1, events=[Event(time.time() - 400, "answered_503", "", "GET '/'", "")])
     assert main(["status", str(folder), "--check"]) == 0
+
+
+def test_outage_that_is_just_over_is_trouble(add: Add, capsys: pytest.CaptureFixture[str]) -> None:
+    now = time.time()
+    told = [Event(now - 900, "outage", "default", "", ""), Event(now - 5, "in_reach", "default", "", "")]
+    assert main(["status", str(add(1, events=told)), "--check"]) == 1
+
+
+def test_check_is_one_line_whatever_the_driver_says(add: Add, capsys: pytest.CaptureFixture[str]) -> None:
+    now = time.time()
+    for pid in range(1, 9):
+        folder = add(pid, outages=[OutageState(f"tenant{pid}", now - pid, now, "refused\n\tby host")])
+    assert main(["status", str(folder), "--check"]) == 2
+    line = capsys.readouterr().out
+    assert line.count("\n") == 1
+    assert line.count("refused??by host; ") == 5
+    assert line.endswith("; and 3 more\n")
 
 
 def test_watch_draws_until_it_is_interrupted(

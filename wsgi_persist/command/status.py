@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from wsgi_persist.command import arguments, values
 from wsgi_persist.command.refusal import Parser, refuse_if
-from wsgi_persist.command.table import stamp, table
-from wsgi_persist.command.verdict import verdict
+from wsgi_persist.command.table import printable, stamp, table
 from wsgi_persist.command.workers import account_of
-from wsgi_persist.status import FORMAT, RUNTIME, Site, plain, read
+from wsgi_persist.status import FORMAT, RUNTIME, Level, Site, find_faults, plain, read, running
 
 if TYPE_CHECKING:
     # argparse has no public name for it.
@@ -28,6 +27,9 @@ project (or DJANGO_SETTINGS_MODULE) it asks that site's databases, too.
 """
 _PAUSE = 1.0  # seconds, of --watch
 _ASKED_EVERY = 10.0  # seconds, as each question imports the site
+# What plugins of Nagios say with their exit statuses 0, 1 and 2.
+_ANSWERS = ("OK", "WARNING", "CRITICAL")
+_MOST_TOLD = 5
 _CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -57,12 +59,23 @@ def run(given: argparse.Namespace) -> int:
         return _watch(given)
     sites, now = read(given.folder), time.time()
     if given.check:
-        status, line = verdict(sites, now)
-        print(line)
-        return status
+        return _check(sites, now)
     databases = _ask(given)
     print(_json(sites, databases, now) if given.json else _text(sites, databases, given.folder, now))
     return 0
+
+
+def _check(sites: Sequence[Site], now: float) -> int:
+    """One line, of the worst alone."""
+    found = list(find_faults(sites, now))
+    worst = max((each.level for each in found), default=Level.FINE)
+    status = max(worst - Level.NOTE, 0)
+    told = [str(each) for each in found if each.level == worst]
+    if not status:
+        told = [f"{sum(len(running(site)) for site in sites)} workers of {len(sites)} sites"]
+    more = [f"and {len(told) - _MOST_TOLD} more"] if len(told) > _MOST_TOLD else []
+    print(printable(f"{_ANSWERS[status]} - {'; '.join([*told[:_MOST_TOLD], *more])}"))
+    return status
 
 
 def _watch(given: argparse.Namespace) -> int:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from wsgi_persist.command.verdict import concern
-from wsgi_persist.status import Event, Leak, Seen, Site, Snapshot
+from wsgi_persist.status import Event, Level, Seen, Site, Snapshot, condition_of, leaks
 
 WIDTH = 80
 _COLUMNS = "{:<8} {:>7} {:>5} {:>9} {:>5} {:>5} {:>4}  {}"
@@ -37,16 +35,17 @@ def _of_site(site: Site, now: float, queries: Mapping[int, float]) -> Iterator[s
         f"{again} replays, {sums.answered_503} answered 503"
     )
     yield _COLUMNS.format(*_TITLES)
-    for seen in sorted(site.workers, key=lambda seen: concern(seen, now)):
+    for seen in sorted(site.workers, key=lambda seen: condition_of(seen, now).rank):
         yield _COLUMNS.format(*_row(seen, now, queries))
     yield from _events([event for seen in site.workers for event in seen.snapshot.events], now)
-    yield from _leaks([leak for seen in site.workers for leak in seen.snapshot.leaks])
+    for leak in leaks(site)[:_LEAKS]:
+        yield f"  left {leak.count} times by {leak.request} ({leak.kind}) {leak.statement}"
 
 
 def _row(seen: Seen, now: float, queries: Mapping[int, float]) -> tuple[object, ...]:
     snapshot, counters = seen.snapshot, seen.snapshot.counters
     return (
-        concern(seen, now).word,
+        _word(seen, now),
         snapshot.worker.pid,
         span(now - snapshot.worker.started),
         counters.requests,
@@ -55,6 +54,12 @@ def _row(seen: Seen, now: float, queries: Mapping[int, float]) -> tuple[object, 
         counters.answered_503,
         _doing(snapshot, now, queries),
     )
+
+
+def _word(seen: Seen, now: float) -> str:
+    """In capitals what is an alarm."""
+    condition = condition_of(seen, now)
+    return condition.name if condition.level >= Level.WARNING else condition.name.lower()
 
 
 def _doing(snapshot: Snapshot, now: float, queries: Mapping[int, float]) -> str:
@@ -77,14 +82,6 @@ def _events(events: Sequence[Event], now: float) -> Iterator[str]:
         yield f"  {span(now - event.time):>5} ago  {told}"
 
 
-def _leaks(leaks: Sequence[Leak]) -> Iterator[str]:
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for leak in leaks:
-        counts[leak.request, leak.kind, leak.statement] += leak.count
-    for (request, kind, statement), count in counts.most_common(_LEAKS):
-        yield f"  left {count} times by {request} ({kind}) {statement}"
-
-
 def _of_database(about: Mapping[str, Any]) -> str:
     if about["error"]:
         return f"database of {about['alias']}: {about['error']}"
@@ -104,9 +101,13 @@ def span(seconds: float) -> str:
 
 
 def _cut(line: str) -> str:
-    """What a visitor chose is quoted in it; what else does not print is not for a terminal."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in line)
+    shown = printable(line)
     return shown if len(shown) <= WIDTH else f"{shown[: WIDTH - 3]}..."
+
+
+def printable(line: str) -> str:
+    """What a visitor chose is quoted in it; what else does not print is not for a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def stamp(now: float) -> str:

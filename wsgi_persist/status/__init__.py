@@ -1,5 +1,6 @@
 """What the workers tell of themselves, in small files of a runtime folder, and who reads them."""
 
+from wsgi_persist.status.findings import Level, condition_of, find_faults, leaks, running
 from wsgi_persist.status.page import StatusPage, application
 from wsgi_persist.status.reader import RUNTIME, read
 from wsgi_persist.status.site import DEAD, RUNNING, SLOW, STOPPED, Seen, Site
@@ -30,6 +31,7 @@ __all__ = [
     "Event",
     "Inside",
     "Leak",
+    "Level",
     "OutageState",
     "PinState",
     "Seen",
@@ -41,6 +43,10 @@ __all__ = [
     "added",
     "application",
     "begin",
+    "condition_of",
+    "find_faults",
+    "leaks",
     "plain",
     "read",
+    "running",
 ]

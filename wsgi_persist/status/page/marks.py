@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wsgi_persist.status.page.findings import Level
+from wsgi_persist.status.findings import Level
 from wsgi_persist.status.page.markup import Html, tag
 
 SHAPES = {Level.FAULT: "\u2716", Level.WARNING: "\u25b2", Level.NOTE: "\u25cb", Level.FINE: "\u2714"}

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from wsgi_persist.status.page import findings
+from wsgi_persist.status import findings
 from wsgi_persist.status.page.markup import visible
 from wsgi_persist.status.site import DEAD, RUNNING, STOPPED, Site
 

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
+from wsgi_persist.status.findings import Finding, Level, find_faults
 from wsgi_persist.status.page.database import Database
-from wsgi_persist.status.page.findings import Finding, Level, of_site
 from wsgi_persist.status.page.marks import SHAPES, WORDS, kind, mark
 from wsgi_persist.status.page.markup import Html, joined, tag
 from wsgi_persist.status.page.section import section
 from wsgi_persist.status.page.sessions import of_database, sessions
-from wsgi_persist.status.page.times import clock
 from wsgi_persist.status.page.watch import Reading
 from wsgi_persist.status.site import Site
+from wsgi_persist.status.times import clock
 
 STYLE = Path(__file__).with_name("style.css").read_text()
 REFRESHES = (0, 5, 30)
@@ -35,7 +35,7 @@ def overview(
     sites.sort(key=lambda site: -worst.get(site.name, Level.FINE))
     main = tag(
         "main",
-        tag("section", tag("h2", "What is wrong"), _findings(found, sites), aria_label="What is wrong"),
+        tag("section", tag("h2", "What is wrong"), _findings(found), aria_label="What is wrong"),
         *(section(site, reading.history, reading.time) for site in sites),
         *([sessions(database, time.time())] if database else []),
     )
@@ -43,7 +43,7 @@ def overview(
 
 
 def _worst_first(reading: Reading, sites: list[Site], database: Database | None) -> list[Finding]:
-    found = [finding for site in sites for finding in of_site(site, reading.history, reading.time)]
+    found = list(find_faults(sites, reading.time))
     found += of_database(database, time.time()) if database else []
     return sorted(found, key=lambda finding: (-finding.level, finding.site))
 
@@ -109,13 +109,12 @@ def _query(site: str | None, refresh: int) -> str:
     return "?" + urlencode(given, errors="surrogateescape")
 
 
-def _findings(found: list[Finding], sites: list[Site]) -> Html:
-    if not sites:
-        return tag("p", "No worker has written anything below this folder.")
+def _findings(found: list[Finding]) -> Html:
     if not found:
         return tag("p", mark(Level.FINE), " Nothing is wrong.", class_="fine")
-    lines = (
-        tag("li", mark(each.level), " ", tag("b", each.site), ": ", each.text, class_=kind(each.level))
-        for each in found
-    )
+    lines = (tag("li", mark(each.level), " ", *_told(each), class_=kind(each.level)) for each in found)
     return tag("ul", *lines, class_="findings")
+
+
+def _told(finding: Finding) -> tuple[str, ...]:
+    return (tag("b", finding.site), ": ", finding.text) if finding.site else (finding.text,)

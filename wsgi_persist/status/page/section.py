@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from wsgi_persist.status.findings import Condition, ages, condition_of, leaks, running
 from wsgi_persist.status.page.charts import chart, figures
-from wsgi_persist.status.page.findings import ages, leaks, running, state_of
 from wsgi_persist.status.page.history import BARS, STEP, History, Sums
 from wsgi_persist.status.page.marks import mark
 from wsgi_persist.status.page.markup import Html, joined, shortened, table, tag, words
-from wsgi_persist.status.page.times import ago, clock
-from wsgi_persist.status.site import STOPPED, Seen, Site
+from wsgi_persist.status.site import Seen, Site
 from wsgi_persist.status.snapshot import Event, PinState
+from wsgi_persist.status.times import ago, clock
 
 EVENTS = 50
 FEWEST = 18  # bars
@@ -88,15 +88,21 @@ def _ages(site: Site, now: float) -> Html:
 
 
 def _workers(site: Site, now: float) -> Html:
-    told = [(state_of(seen, now), seen) for seen in site.workers]
-    told.sort(key=lambda each: _place(each[0], each[1], now))
-    rows = ([seen.snapshot.worker.pid, mark(*state), *_cells(seen, now)] for state, seen in told)
+    told = [(condition_of(seen, now), seen) for seen in site.workers]
+    told.sort(key=lambda each: (each[0].rank, -each[1].longest(now), each[1].snapshot.worker.pid))
+    rows = (
+        [seen.snapshot.worker.pid, mark(condition.level, _state(condition, seen, now)), *_cells(seen, now)]
+        for condition, seen in told
+    )
     return table(f"Workers: {len(running(site))} of {len(site.workers)} run", WORKERS, rows)
 
 
-def _place(state: tuple[int, str], seen: Seen, now: float) -> tuple[int, bool, float, int]:
-    """Worst first, and last those that have ended as they should."""
-    return -state[0], seen.state == STOPPED, -seen.longest(now), seen.snapshot.worker.pid
+def _state(condition: Condition, seen: Seen, now: float) -> str:
+    if condition is Condition.STOPPED:
+        return f"stopped: {seen.snapshot.stopped}"
+    if condition in (Condition.OK, Condition.SLOW):
+        return f"busy for {ago(seen.longest(now))}" if seen.snapshot.inside else "idle"
+    return condition.words
 
 
 def _cells(seen: Seen, now: float) -> Iterator[object]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wsgi_persist.status.findings import Finding, Level
 from wsgi_persist.status.page.database import PAUSE, Account, Database, Sessions
-from wsgi_persist.status.page.findings import Finding, Level
 from wsgi_persist.status.page.markup import Html, table, tag
-from wsgi_persist.status.page.times import ago
+from wsgi_persist.status.times import ago
 
 NAME = "PostgreSQL"
 PATIENCE = 3 * PAUSE
