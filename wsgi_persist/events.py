@@ -17,9 +17,6 @@ class Listener(Protocol):
     def look(self, now: float, environ: Mapping[str, Any]) -> float:
         """A request came in; when to look again, on the clock of *now*."""
 
-    def left(self) -> None:
-        """A request is over that a snapshot shows as being inside."""
-
 
 _listener: Listener | None = None
 
@@ -42,8 +39,3 @@ def tell(kind: str, pin: str = "", request: object = "", text: str = "", **facts
 
 def look(now: float, environ: Mapping[str, Any]) -> float:
     return NEVER if _listener is None else _listener.look(now, environ)
-
-
-def left() -> None:
-    if _listener is not None:
-        _listener.left()

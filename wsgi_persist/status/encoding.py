@@ -12,6 +12,9 @@ from wsgi_persist.status.snapshot import FORMAT, Snapshot, Totals
 # Bytes. A file has two places that are written in turn: who is killed while it writes leaves the other whole.
 PLACE = 64 * 1024
 LARGEST = 2 * PLACE
+# Behind them, in memory that the worker shares with who reads: when each of so many requests came in.
+MARKS = 64
+SIZE_OF_MARKS = MARKS * 8
 _MAGIC = b"wsgi_persist"
 _HEADER = len(_MAGIC) + len(" 1 00000000 00000000 00000000\n")
 

@@ -6,9 +6,10 @@ import fcntl
 import os
 import re
 import stat
+import struct
 from pathlib import Path
 
-from wsgi_persist.status.encoding import LARGEST, T, decoded
+from wsgi_persist.status.encoding import LARGEST, SIZE_OF_MARKS, T, decoded
 from wsgi_persist.status.shape import Malformed
 
 TOTALS = "totals"
@@ -49,8 +50,8 @@ def opened(path: Path, owner: int) -> int:
             raise Malformed("not a plain file")
         if found.st_uid != owner:
             raise Malformed(f"of user {found.st_uid}, while its folder is of user {owner}")
-        if found.st_size > LARGEST:
-            raise Malformed(f"{found.st_size} bytes, and {LARGEST} are allowed")
+        if found.st_size > (most := LARGEST + SIZE_OF_MARKS):
+            raise Malformed(f"{found.st_size} bytes, and {most} are allowed")
         return fd
     except BaseException:
         os.close(fd)
@@ -68,6 +69,19 @@ def content(kind: type[T], fd: int) -> T:
         except Malformed:
             pass
     return decoded(kind, os.pread(fd, LARGEST, 0))
+
+
+def marks(fd: int) -> list[float]:
+    """When the requests came in that are inside, by the monotonic clock; whatever the file holds there."""
+    data = os.pread(fd, SIZE_OF_MARKS, LARGEST)
+    return [at for (at,) in struct.iter_unpack("d", data[: len(data) // 8 * 8])]
+
+
+def is_in_memory(fd: int) -> bool:
+    device = os.fstat(fd).st_dev
+    number = b"%d:%d" % (os.major(device), os.minor(device))
+    mounts = map(bytes.split, Path("/proc/self/mountinfo").read_bytes().splitlines())
+    return any(mount[2] == number and mount[mount.index(b"-") + 1] == b"tmpfs" for mount in mounts)
 
 
 def took_lock(fd: int, how: int = fcntl.LOCK_EX) -> bool:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 
 from wsgi_persist.pins import PinnedConnection
 from wsgi_persist.status.account import short
+from wsgi_persist.status.mark import mark_of
 from wsgi_persist.status.snapshot import Inside, PinState
+from wsgi_persist.status.times import on_the_wall
 from wsgi_persist.worker import Scope
 
 MOST = 200  # of each are told
 
 
-def inside(scopes: list[Scope]) -> list[Inside]:
-    """The requests under way; their scopes know then that they are shown."""
+def inside(scopes: list[Scope], left: Callable[[], None]) -> list[Inside]:
+    """The requests under way; their scopes know then that they are shown, and call *left* at their end."""
     found = []
     for scope in scopes:
         if scope.owner is not None:
-            scope.is_shown = True
-            found.append(Inside(short(str(scope)), _on_the_wall(scope.now)))
+            mark_of(scope, left).is_shown = True
+            found.append(Inside(short(str(scope)), on_the_wall(scope.now)))
     return found[:MOST]
 
 
@@ -36,14 +38,9 @@ def _state_of(pin: PinnedConnection, kind: str) -> PinState:
         scope=kind,
         state=pin.state.name.lower(),
         backend=pin.backend,
-        opened=_on_the_wall(pin.opened_at) if is_there else None,
+        opened=on_the_wall(pin.opened_at) if is_there else None,
         leases=pin.leases,
         checks=pin.checks,
         pings=pin.pings,
-        used=_on_the_wall(pin.used_at) if is_there else None,
+        used=on_the_wall(pin.used_at) if is_there else None,
     )
-
-
-def _on_the_wall(at: float) -> float:
-    """A reading of the monotonic clock as seconds since the epoch."""
-    return max(time.time() - time.monotonic() + at, 0.0)

@@ -5,12 +5,23 @@ from __future__ import annotations
 import functools
 import os
 import socket
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wsgi_persist.status.files import TOTALS, content, exists, is_locked, is_of_worker, opened, start_of
+from wsgi_persist.status.files import (
+    TOTALS,
+    content,
+    exists,
+    is_locked,
+    is_of_worker,
+    marks,
+    opened,
+    start_of,
+)
 from wsgi_persist.status.shape import Malformed
-from wsgi_persist.status.snapshot import Counters, Snapshot, Totals, Worker, added
+from wsgi_persist.status.snapshot import UNNAMED, Counters, Inside, Snapshot, Totals, Worker, added
+from wsgi_persist.status.times import on_the_wall
 
 RUNNING, STOPPED, DEAD = "running", "stopped", "dead"
 SLOW = 10.0  # seconds that a request may be inside before it is told of
@@ -111,12 +122,19 @@ def _seen(path: Path, owner: int) -> Seen:
     fd = opened(path, owner)
     try:
         locked = is_locked(fd)  # first: what it writes last is read then
-        snapshot = content(Snapshot, fd)
+        snapshot = _with_marks(content(Snapshot, fd), marks(fd))
         if locked and _is_there(snapshot.worker):
             return Seen(RUNNING, path.name, snapshot)
         return Seen(STOPPED if snapshot.stopped else DEAD, path.name, snapshot)
     finally:
         os.close(fd)
+
+
+def _with_marks(snapshot: Snapshot, marked: list[float]) -> Snapshot:
+    """With the requests that came in after it was written."""
+    times = [on_the_wall(at) for at in marked if 0 < at <= time.monotonic()]
+    unnamed = [Inside(UNNAMED, since) for since in sorted(times) if since > snapshot.written]
+    return replace(snapshot, inside=[*snapshot.inside, *unnamed]) if unnamed else snapshot
 
 
 _this_host = functools.cache(socket.gethostname)

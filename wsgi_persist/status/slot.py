@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import mmap
 import os
 from pathlib import Path
+from typing import Any
 
-from wsgi_persist.status.encoding import PLACE, encoded
-from wsgi_persist.status.files import draft_of, name_of_file, took_lock
+from wsgi_persist.status.encoding import LARGEST, MARKS, PLACE, SIZE_OF_MARKS, encoded
+from wsgi_persist.status.files import draft_of, is_in_memory, name_of_file, took_lock
 from wsgi_persist.status.reader import read_and_tidy
 from wsgi_persist.status.snapshot import Snapshot
 
 
 class Slot:
+    """:ivar places: in the file, where marks are seen; none unless it is in memory."""
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._fd = -1
         self._file = (0, 0)  # device and inode
         self._number = 0
+        self.places: list[Any] = []
 
     @property
     def is_made(self) -> bool:
@@ -48,7 +53,7 @@ class Slot:
 
     def forget(self) -> None:
         """In a forked child: the file, and the lock on it, are the parent's."""
-        fd, self._fd = self._fd, -1
+        fd, self._fd, self.places = self._fd, -1, []
         if fd >= 0:
             os.close(fd)
 
@@ -66,11 +71,26 @@ class Slot:
             found = os.fstat(self._fd)
             self._file = found.st_dev, found.st_ino
             self._put(snapshot)
+            self.places = self._map(draft)
             draft.rename(self._folder / name)
         except BaseException:
             self.forget()
             draft.unlink(missing_ok=True)
             raise
+
+    def _map(self, path: Path) -> list[Any]:
+        # On a disk that is full, a write to memory that is mapped ends the process by SIGBUS.
+        if not is_in_memory(self._fd):
+            return []
+        os.pwrite(self._fd, bytes(SIZE_OF_MARKS), LARGEST)
+        # Opened once more: the mapping keeps a descriptor, and with it a lock would outlive forget().
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            numbers = memoryview(mmap.mmap(fd, SIZE_OF_MARKS, offset=LARGEST)).cast("d")
+        finally:
+            os.close(fd)
+        os.fchmod(self._fd, 0o440)  # who cut it off would end the process, too
+        return [numbers[at : at + 1] for at in range(MARKS)]
 
     def _put(self, snapshot: Snapshot) -> None:
         data = _fitting(snapshot, self._number)

@@ -35,10 +35,15 @@ class Worker:
     started: float
 
 
+# In place of method and path.
+UNNAMED = "(came in after the last write)"
+
+
 @dataclass(frozen=True)
 class Inside:
-    """A request that was under way when the snapshot was written.
+    """A request under way.
 
+    :ivar request: method and path, or ``UNNAMED``.
     :ivar since: when it came in.
     """
 
@@ -151,7 +156,7 @@ class Leak:
 @dataclass(frozen=True)
 class Snapshot:
     """:ivar written: when; up to a second older than what it does not tell yet.
-    :ivar inside: requests under way; one that came in within a second after the last write is missing.
+    :ivar inside: requests under way; of one that came in after the last write no more than that is known.
     :ivar events: the last 50, in time.
     :ivar leaks: the ten that come most often, worst first.
     :ivar stopped: why the worker stops or has stopped; empty while it does not.

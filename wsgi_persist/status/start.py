@@ -74,6 +74,3 @@ class _Undecided:
         events.listen(None)
         folder = environ.get(VARIABLE)
         return _begin(folder, self._wrap).look(now, environ) if folder else events.NEVER
-
-    def left(self) -> None:
-        """Nothing was shown."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import time as clocks
 from datetime import datetime
+
+
+def on_the_wall(at: float) -> float:
+    """A reading of the monotonic clock as seconds since the epoch."""
+    return max(clocks.time() - clocks.monotonic() + at, 0.0)
 
 
 def ago(seconds: float) -> str:

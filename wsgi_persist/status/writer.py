@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from wsgi_persist.status.account import KINDS, Account, short
 from wsgi_persist.status.files import start_of
+from wsgi_persist.status.mark import mark_of, place
 from wsgi_persist.status.scopes import inside, pins
 from wsgi_persist.status.slot import Slot
 from wsgi_persist.status.snapshot import Snapshot, Worker
 from wsgi_persist.version import __version__
-from wsgi_persist.worker import Scope, all_scopes, current, server_name
+from wsgi_persist.worker import Scope, all_scopes, current, here, server_name
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -53,11 +54,14 @@ class Writer:
         self._fails = False
 
     def counting(self, app: WSGIApplication) -> WSGIApplication:
-        """*app*, whose calls are counted; an addition without a call in it is not divided by a switch of
-        threads."""
+        """*app*, whose calls are counted and marked; an addition without a call in it is not divided by a
+        switch of threads."""
 
         def counted(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             self._requests += 1
+            scope = here.inside
+            if scope is not None and scope.mark is not None:
+                scope.mark.since[0] = scope.now
             return app(environ, start_response)
 
         return counted
@@ -104,7 +108,9 @@ class Writer:
             self._due, self._free = now + PAUSE, max(now, self._free + COST)
             while self._news:
                 self._account.note(self._news.popleft())
-            self._slot.write(self._snapshot())
+            scopes = all_scopes()
+            self._slot.write(self._snapshot(scopes))
+            place([mark_of(scope, self.left) for scope in scopes], self._slot.places)
             self._fails = False
         except Exception as error:
             self._due = self._free = now + FAILED
@@ -115,12 +121,11 @@ class Writer:
         finally:
             self._writing.release()
 
-    def _snapshot(self) -> Snapshot:
-        scopes = all_scopes()
+    def _snapshot(self, scopes: list[Scope]) -> Snapshot:
         return Snapshot(
             worker=self._worker(scopes),
             written=time.time(),
-            inside=inside(scopes),
+            inside=inside(scopes, self.left),
             pins=pins(scopes),
             counters=self._account.counters(self._requests),
             outages=self._account.outages(),

@@ -4,7 +4,7 @@ from wsgi_persist.worker.boundary import Boundary, name_of
 from wsgi_persist.worker.entrance import WorkerScope
 from wsgi_persist.worker.lifecycle import start, threads_refused
 from wsgi_persist.worker.registry import close_idle, process_scope, thread_scope
-from wsgi_persist.worker.scope import Scope, all_scopes, current
+from wsgi_persist.worker.scope import Scope, all_scopes, current, here
 from wsgi_persist.worker.servers import mod_wsgi_daemon, server_name, worker_name
 from wsgi_persist.worker.trouble import Trouble
 from wsgi_persist.worker.warmup import is_ours
@@ -19,6 +19,7 @@ __all__ = [
     "close_idle",
     "current",
     "find_wrappers_by",
+    "here",
     "is_ours",
     "mod_wsgi_daemon",
     "name_of",

@@ -7,9 +7,8 @@ import time
 import weakref
 from collections.abc import Callable, Hashable, Mapping
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from wsgi_persist.events import left
 from wsgi_persist.pins import PinnedConnection, State, Watch
 from wsgi_persist.policy import Policy
 from wsgi_persist.worker.boundary import Boundary, name_of
@@ -32,6 +31,14 @@ _all: weakref.WeakSet[Scope] = weakref.WeakSet()
 _all_lock = threading.RLock()
 
 
+class Mark(Protocol):
+    """By which the present request is seen from outside of the process."""
+
+    @property
+    def since(self) -> Any: ...
+    def clear(self) -> None: ...
+
+
 class Scope(Leases):
     """Pins, and the one request at a time that may use them, by its thread alone.
 
@@ -39,7 +46,7 @@ class Scope(Leases):
     :ivar owner: the thread that is inside.
     :ivar present: gives the boundary of the request inside. Weakly, as a response that nobody closes
         ends its request when it is collected.
-    :ivar is_shown: whether a snapshot says that the present request is inside.
+    :ivar mark: None where nobody looks.
     :ivar claims: held while it is decided who ends a request.
     """
 
@@ -47,7 +54,7 @@ class Scope(Leases):
         super().__init__()
         self.kind = kind
         self.owner: int | None = None
-        self.is_shown = False
+        self.mark: Mark | None = None
         self.present: Callable[[], Boundary | None] = lambda: None
         # Reentrant: the garbage collector may end another request meanwhile.
         self.claims = threading.RLock()
@@ -94,9 +101,8 @@ class Scope(Leases):
                 self._release()
                 if self._stopping:
                     self.stop()
-                if self.is_shown:
-                    self.is_shown = False
-                    left()
+                if self.mark is not None:
+                    self.mark.clear()
         if leak is not None:
             raise leak
 
@@ -136,7 +142,7 @@ class Scope(Leases):
 
     def forget(self) -> None:
         """In a forked child: this scope belongs to the parent."""
-        self.owner = None
+        self.owner = self.mark = None
         self._stopping = True
         self._leased.clear()
         for pin in self.pins.values():
