@@ -133,8 +133,8 @@ def test_screen_reader_finds_tables_and_headings(
     chromium.show(serve(StatusPage(scene.folder)) + "/", width=width)
     nodes = chromium.tell("Accessibility.getFullAXTree")["nodes"]
     headings = names(nodes, "heading")
-    assert headings[:4] == ["Database connections of the workers", "What is wrong", "news", "In all"]
-    assert names(nodes, "table")[0] == "Workers: 3 of 3 run"
+    assert headings[:4] == ["Database connections of the workers", "What is wrong", "shop", "In all"]
+    assert names(nodes, "table")[0] == "Workers: 3 of 4 run"
     assert len(names(nodes, "rowheader")) >= 7
     assert "State" in names(nodes, "columnheader")
     pictures = [name for name in names(nodes, "image") + names(nodes, "img") if name]

@@ -31,6 +31,6 @@ def test_page_is_served(command: str, server: Server, tmp_path: Path) -> None:
     (tmp_path / "status").mkdir()
     given = {"page": "/", "PERSIST_STATUS": str(tmp_path / "status")}
     with started([str(program), *options], server, tmp_path / "log", **given) as running:
-        assert "No worker has written anything" in get(running.port, "/").text
+        assert "No worker tells of itself" in get(running.port, "/").text
         assert get(running.port, "/metrics").status == 200
         assert get(running.port, "/other").status == 404

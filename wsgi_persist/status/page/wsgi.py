@@ -54,6 +54,10 @@ class StatusPage:
 
     def start(self) -> None:
         """Look from now on, and not first when the page is asked for."""
+        _exposition()
+        self._look()
+
+    def _look(self) -> None:
         for repeater in self._repeaters:
             repeater.start()
 
@@ -63,7 +67,7 @@ class StatusPage:
             repeater.stop()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        self.start()
+        self._look()
         status, kind, body = self._answer(environ)
         headers = [*HEADERS, ("Content-Type", kind), ("Content-Length", str(len(body)))]
         start_response(status, headers + ([("Allow", "GET, HEAD")] if status.startswith("405") else []))
@@ -89,13 +93,21 @@ class StatusPage:
 
 
 def _metrics(reading: Reading, accept: str) -> Answer:
+    exposition = _exposition()
+    if exposition is None:
+        return "501 Not Implemented", "text/plain; charset=utf-8", LACKING
+    return "200 OK", *exposition(reading.sites, accept, reading.time)
+
+
+def _exposition() -> Callable[..., tuple[str, bytes]] | None:
+    """Its package takes long to import, and need not be there."""
     try:
         from wsgi_persist.status.page.metrics import exposition
     except ModuleNotFoundError as error:
         if error.name != "prometheus_client":
             raise
-        return "501 Not Implemented", "text/plain; charset=utf-8", LACKING
-    return "200 OK", *exposition(reading.sites, accept, reading.time)
+        return None
+    return exposition
 
 
 def _refresh(given: str) -> int:
