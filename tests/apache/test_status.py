@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Server, eventually
 from tests.http import get
+from tests.page.test_prometheus import prometheus, query
 from tools import httpd
 from tools.apache import Apache, public_folder
-from wsgi_persist.status import Seen
+from wsgi_persist.status import RUNNING, Seen
 from wsgi_persist.status.site import read_site
 
 StartApache = Callable[..., Apache]
+ROOT = Path(__file__).parent.parent.parent
+PAGE = "/persist-status"
 
 
 @pytest.fixture
@@ -77,3 +82,40 @@ def test_without_a_folder_nothing_is_told(apache: StartApache, server: Server, f
     running.stop()
     assert workers(folder) == []
     assert "status" not in running.error_text()
+
+
+def test_prometheus_sees_no_counter_go_down(
+    apache: StartApache, server: Server, folder: Path, project: Path, tmp_path: Path
+) -> None:
+    """While workers restart as their requests are counted out, and are killed."""
+    shutil.copy(ROOT / "deploy" / "persist_status.py", project)
+    running = apache(
+        2, "maximum-requests=30", defines={"PERSIST_STATUS_PAGE": PAGE}, PERSIST_STATUS=str(folder)
+    )
+    job = {
+        "job_name": "wsgi_persist",
+        "scrape_interval": "1s",
+        "metrics_path": f"{PAGE}/metrics",
+        "static_configs": [{"targets": [f"127.0.0.1:{running.port}"]}],
+    }
+    with prometheus({"scrape_configs": [job]}, tmp_path) as port:
+
+        def scraped() -> float:
+            return sum(float(each["value"][1]) for each in query(port, "wsgi_persist_requests_total"))
+
+        def visited() -> float:
+            assert get(running.port, "/pid/").status == 200
+            return scraped()
+
+        for _ in range(6):
+            before = scraped()
+            assert eventually(lambda before=before: visited() > before + 20, True, timeout=30)
+            (pid, *_) = [seen.snapshot.worker.pid for seen in workers(folder) if seen.state == RUNNING]
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda: scraped() == read_site(folder).counters().requests, True, timeout=20)
+        assert {seen.state for seen in workers(folder)} == {"running", "stopped", "dead"}
+        for counter in set(re.findall(r"wsgi_persist_\w+_total", get(running.port, f"{PAGE}/metrics").text)):
+            found = {each["value"][1] for each in query(port, f"resets({counter}[10m])")}
+            assert found <= {"0"}, counter
+        assert query(port, "resets(wsgi_persist_requests_total[10m])") != []
