@@ -29,7 +29,7 @@ class Condition(Enum):
     OUTAGE = Level.FAULT, "no database"
     SLOW = Level.WARNING, "slow"
     DEAD = Level.WARNING, "killed"
-    TROUBLE = Level.WARNING, "lost something lately"
+    TROUBLE = Level.WARNING, "had trouble"
     LEAKS = Level.NOTE, "leaves state"
     OK = Level.FINE, "fine"
     STOPPED = Level.FINE, "stopped"
