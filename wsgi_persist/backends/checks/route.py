@@ -72,7 +72,9 @@ def _reset(alias: Alias) -> Iterator[checks.CheckMessage]:
 def _which_host(alias: Alias) -> Iterator[checks.CheckMessage]:
     """libpq takes the first that answers."""
     given = alias.options.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS", "any")
-    if "," in alias.server[0] and given == "any":
+    host = alias.server[0]
+    is_string = "=" in host or "://" in host  # of libpq's, whose password may have a comma
+    if "," in host and not is_string and given == "any":
         yield checks.Warning(
             f"{alias.path}['HOST'] names several hosts, and no target_session_attrs says which of them is "
             "meant: after a switchover, writes meet a standby.",
