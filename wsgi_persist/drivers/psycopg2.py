@@ -56,7 +56,7 @@ class Psycopg2(Common):
 
     def ask(self, connection: Any, sql: str, timeout: float) -> tuple[Any, ...]:
         with deadline(connection, timeout):
-            with extensions().cursor(connection) as cursor:
+            with connection.cursor(cursor_factory=extensions().cursor) as cursor:
                 cursor.execute(sql)
                 found = cursor.fetchone()
             if not connection.autocommit:

@@ -94,6 +94,7 @@ def learn(owner: Owner, scope: Scope, pin: PinnedConnection, mark: Mark) -> tupl
 
 def _ask(pin: PinnedConnection, mark: Mark) -> str | None:
     assert pin.driver is not None
+    assert pin.session is not None
     sql = _FATE.format(mark) + ("" if mark.backend is None else _END.format(mark))
     try:
         found = pin.driver.ask(below(pin.connection), sql, pin.policy.connect_timeout)[0]
@@ -101,4 +102,6 @@ def _ask(pin: PinnedConnection, mark: Mark) -> str | None:
         if driver_error(error) is None:
             raise
         return f"the server does not tell: {error}".strip().splitlines()[0]
+    finally:
+        pin.session.wrote = False  # a watched cursor may have told of this very question
     return None if found is None else str(found)
