@@ -77,20 +77,22 @@ def run(site: TestApp, aliases: None, server: Server) -> Programs:
     return run
 
 
+def runs_as_on_stock_django(run: Programs, program: list[Step], alias: str) -> None:
+    django, ours = run(program, "django", alias)
+    assert ours.trace == django.trace
+    assert ours.rows == django.rows
+
+
 @every
 @given(program=st.lists(STEPS, max_size=6))
 def test_program_runs_as_on_stock_django(run: Programs, program: list[Step]) -> None:
-    django, ours = run(program, "django", "default")
-    assert ours.trace == django.trace
-    assert ours.rows == django.rows
+    runs_as_on_stock_django(run, program, "default")
 
 
 @settings(every, max_examples=PROGRAMS // 10)
 @given(program=st.lists(STEPS, max_size=6))
 def test_program_runs_so_with_round_trips_as_on_stock_django(run: Programs, program: list[Step]) -> None:
-    django, ours = run(program, "django", "stock")
-    assert ours.trace == django.trace
-    assert ours.rows == django.rows
+    runs_as_on_stock_django(run, program, "stock")
 
 
 @settings(every, max_examples=PROGRAMS // 10)
@@ -98,9 +100,7 @@ def test_program_runs_so_with_round_trips_as_on_stock_django(run: Programs, prog
 def test_lazy_program_does_as_long_as_it_catches_no_error_of_a_statement(
     run: Programs, program: list[Step]
 ) -> None:
-    django, ours = run(program, "django", "lazy")
-    assert ours.trace == django.trace
-    assert ours.rows == django.rows
+    runs_as_on_stock_django(run, program, "lazy")
 
 
 @pytest.mark.parametrize("alias", ["default", "lazy", "stock"])

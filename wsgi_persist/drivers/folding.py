@@ -19,7 +19,6 @@ class Opening(Protocol):
     """The transaction that the application is in."""
 
     is_wanted: bool
-    waits: bool
     is_the_drivers: bool
 
     def is_pending(self) -> bool: ...

@@ -139,7 +139,7 @@ class Transaction:
 
     def _first(self, query: Any) -> list[str]:
         forms = self._forms
-        can_follow = query.__class__ is str and (forms.known(query) or forms.can_follow(query))
+        can_follow = forms.can_follow(query)
         if can_follow and self._may_wait() and forms.stands_alone(query):
             return []
         if self.is_the_drivers or not can_follow:

@@ -93,10 +93,7 @@ class Outage:
                     raise
                 if pause == FIRST_PAUSE:
                     self._say_that_it_waits(error, left)
-            nap = min(pause * random.uniform(0.5, 1.0), left)
-            self._sleep(nap)
-            trouble.waited += nap
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause = rest(trouble, pause, left, self._sleep)
 
     def _try(self, attempt: Callable[[], T]) -> T:
         began = self._clock()
@@ -144,3 +141,11 @@ class Outage:
         logger.warning(
             "pin %r: cannot connect, waiting for up to %.1f s: %s", self._name, left, first_line(error)
         )
+
+
+def rest(trouble: Trouble, pause: float, left: float, sleep: Callable[[float], None]) -> float:
+    """Wait for some of *pause*, and no longer than what is *left*; how long the next one is. In seconds."""
+    nap = min(pause * random.uniform(0.5, 1.0), left)
+    sleep(nap)
+    trouble.waited += nap
+    return min(pause * 2, LONGEST_PAUSE)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import enum
-import random
 import time
 from typing import NamedTuple, Protocol
 
 from wsgi_persist.drivers import IN_TRANSACTION, below, driver_error
 from wsgi_persist.pins import OURS, STARTED, Backend, PinnedConnection
+from wsgi_persist.recovery.outage import FIRST_PAUSE, rest
 from wsgi_persist.worker import Scope
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
 # A number of 64 bits, which PostgreSQL has had since 13.
 _NUMBER = f"{OURS} SELECT pg_catalog.pg_current_xact_id_if_assigned()"
 _FATE = f"{OURS} SELECT pg_catalog.pg_xact_status('{{0.number}}')"
@@ -86,10 +85,7 @@ def learn(owner: Owner, scope: Scope, pin: PinnedConnection, mark: Mark) -> tupl
         left = pin.policy.reconnect_deadline - trouble.waited
         if left <= 0 or trouble.is_urgent():
             return Fate.UNKNOWN, "it is still under way"
-        nap = min(pause * random.uniform(0.5, 1.0), left)
-        time.sleep(nap)
-        trouble.waited += nap
-        pause = min(2 * pause, LONGEST_PAUSE)
+        pause = rest(trouble, pause, left, time.sleep)
 
 
 def _ask(pin: PinnedConnection, mark: Mark) -> str | None:

@@ -29,11 +29,7 @@ _PLAIN = {
 
 class Forms:
     """Texts of one database: which can go together with others, which were parsed already, and which have
-    the same result outside a transaction.
-
-    :ivar known: whether a text that was asked about lately can go in one text with what begins its
-        transaction, or None.
-    """
+    the same result outside a transaction."""
 
     def __init__(self, most: int, longest: int, judge: Callable[[str], Verdict]) -> None:
         self._longest = longest
@@ -41,7 +37,6 @@ class Forms:
         self._together: Recent[str, bool] = Recent(most)
         self._parsed: Recent[str, bool] = Recent(most)
         self._alone: Recent[str, bool] = Recent(most)
-        self.known = self._together.get
 
     def can_follow(self, query: Any) -> bool:
         """Whether it is one statement for certain, of which a rollback undoes all."""
