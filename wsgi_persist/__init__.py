@@ -9,7 +9,7 @@ from wsgi_persist.errors import (
 )
 from wsgi_persist.plain import Pin
 from wsgi_persist.policy import Policy
-from wsgi_persist.recovery import no_replay
+from wsgi_persist.recovery import never_replayed, no_replay
 from wsgi_persist.redaction import redact_log
 from wsgi_persist.version import __version__
 from wsgi_persist.wsgi import PersistMiddleware
@@ -24,6 +24,7 @@ __all__ = [
     "ScopeError",
     "TransactionError",
     "__version__",
+    "never_replayed",
     "no_replay",
 ]
 

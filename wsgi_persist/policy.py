@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import enum
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -59,6 +60,14 @@ def _folder(value: Any) -> str | None:
     return None if fits else "the full path of a folder as a string, or None"
 
 
+class Repeats(enum.IntEnum):
+    """Which requests are run again whose connection was lost."""
+
+    NONE = 0
+    READS = 1
+    ALL = 2
+
+
 _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "scope": _one_of("auto", "process", "thread"),
     "max_age": _seconds(none=True),
@@ -68,7 +77,8 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "reconnect_deadline": _seconds(),
     "retry_after": _whole("whole seconds", 0),
     "replay": _one_of("safe", "off"),
-    "replay_requests": _one_of(True, False),
+    "replay_requests": _one_of(True, False, "all"),
+    "replay_body": _whole("bytes as a whole number", 0),
     "commit_outcome": _one_of(True, False, "always"),
     "transactions": _one_of("folded", "lazy", "stock"),
     "max_pins": _whole("a whole number", 1),
@@ -98,7 +108,9 @@ class Policy:
     :param replay: ``"safe"``: a statement whose connection was lost is sent again on a new one where
         that cannot repeat an effect; or ``"off"``.
     :param replay_requests: run a whole GET, HEAD or OPTIONS request again whose connection was lost, if
-        it has completed no write.
+        it has completed no write; ``"all"``: a request of any method.
+    :param replay_body: bytes of a request's body that are kept for that; a longer one is not run again. The
+        largest counts where aliases differ.
     :param commit_outcome: when the COMMIT of a transaction that wrote is lost, ask the server whether it was
         carried out. The transaction's number is asked for just before: in a round trip that was saved
         before, or, if ``"always"``, in one more.
@@ -129,7 +141,8 @@ class Policy:
     reconnect_deadline: float = 5.0
     retry_after: int = 2
     replay: Literal["safe", "off"] = "safe"
-    replay_requests: bool = False
+    replay_requests: bool | Literal["all"] = False
+    replay_body: int = 65_536
     commit_outcome: bool | Literal["always"] = True
     transactions: Literal["folded", "lazy", "stock"] = "folded"
     max_pins: int = 8
@@ -162,6 +175,10 @@ class Policy:
         return cls(**given)
 
     @property
+    def repeats(self) -> Repeats:
+        return Repeats.ALL if self.replay_requests == "all" else Repeats(self.replay_requests)
+
+    @property
     def resets(self) -> bool:
         """Whether what a request leaves in the session is undone."""
         return self.reset != "never" and self.pooler != "transaction"
@@ -169,7 +186,7 @@ class Policy:
     @property
     def watches(self) -> bool:
         """Whether statements are watched: for what they leave, or for whether all may be done again."""
-        return self.resets or self.replay == "safe" or self.replay_requests
+        return self.resets or self.replay == "safe" or self.repeats > Repeats.NONE
 
     def attempt_timeout(self, waited: float, hosts: int = 1) -> int:
         """For one attempt to connect to one of the hosts: its part of what is left of the deadline.

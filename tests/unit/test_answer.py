@@ -82,20 +82,23 @@ def starting_late_without_body(environ: Any, start_response: Any) -> Iterator[by
 FAILING = [handled(), raising, raising_after_start, streaming, starting_late, starting_late_without_body]
 
 
+TEXTS = {
+    "GET": "The database is out of reach at the moment. Please try again in 2 seconds.\n",
+    "HEAD": "",
+    "POST": "The database is out of reach at the moment, and nothing was saved in it. "
+    "Please send this again in 2 seconds.\n",
+}
+
+
 @pytest.mark.parametrize("app", FAILING)
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize("method", TEXTS)
 def test_loss_is_answered_503(method: str, app: Any, caplog: pytest.LogCaptureFixture) -> None:
     answer = client(app).request("/page/", method=method, status=503)
     assert answer.status == "503 Service Unavailable"
     assert answer.headers["Retry-After"] == "2"
     assert answer.headers["Cache-Control"] == "no-store"
     assert "Set-Cookie" not in answer.headers
-    body = (
-        ""
-        if method == "HEAD"
-        else "The database is out of reach at the moment. Please try again in 2 seconds.\n"
-    )
-    assert answer.text == body
+    assert answer.text == TEXTS[method]
     assert f"{method} '/page/' is answered 503: its connection was lost" in caplog.text
 
 

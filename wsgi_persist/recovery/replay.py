@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from wsgi_persist.drivers import driver_error, driver_of, first_line, is_farewell, sqlstate
@@ -12,7 +10,7 @@ from wsgi_persist.events import tell
 from wsgi_persist.pins import PinnedConnection, Session, Standing
 from wsgi_persist.recovery.outcome import Fate, Mark, learn
 from wsgi_persist.sql import UNMARK, Kind, Leaves, writes
-from wsgi_persist.worker import Scope, current
+from wsgi_persist.worker import Scope
 
 logger = logging.getLogger("wsgi_persist.replay")
 
@@ -105,8 +103,8 @@ def survives_commit(
     changed = session.leaves is not Leaves.NOTHING or not session.is_unchanged()
     if session.wrote and not was_sent:
         return _gives_up(scope, pin, error, Fate.ABORTED.value, unknown=False)
-    if session.wrote and mark is not None and not changed:
-        return _was_committed(owner, scope, pin, error, mark)
+    if session.wrote and mark is not None:
+        return _was_committed(owner, scope, pin, error, mark, changed)
     if wrote or changed or pin.policy.replay == "off":
         return _gives_up(scope, pin, error, "its COMMIT is not sent again", unknown=wrote)
     _log(scope, pin, "a COMMIT of nothing but reads", error)
@@ -125,23 +123,30 @@ def _gives_up(scope: Scope, pin: PinnedConnection, error: Exception, what: str, 
     return False
 
 
-def _was_committed(owner: Owner, scope: Scope, pin: PinnedConnection, error: Exception, mark: Mark) -> bool:
-    """Whether the server says so."""
+def _was_committed(
+    owner: Owner, scope: Scope, pin: PinnedConnection, error: Exception, mark: Mark, changed: bool
+) -> bool:
+    """Whether the server says so, and the request can go on.
+
+    :param changed: whether the session had state of its own, which the new one has not.
+    """
     assert pin.session is not None
     backend, pin.session.wrote = pin.backend, False
     try:
         fate, why = learn(owner, scope, pin, mark)
     except Exception as unreachable:
         fate, why = Fate.UNKNOWN, first_line(unreachable)
+    goes_on = fate is Fate.COMMITTED and not changed
+    if fate is Fate.COMMITTED and changed:
+        why = "and the session had state of its own, which is lost"
     what = f"{fate.value} ({why})" if why else fate.value
     _log(scope, pin, what, error, backend)
-    tell("replayed" if fate is Fate.COMMITTED else "lost", pin.name, scope, what)
+    tell("replayed" if goes_on else "lost", pin.name, scope, what)
     if fate is Fate.COMMITTED:
-        if pin.session is not None:
-            pin.session.wrote = True  # until it is told to be complete
-        return True
-    scope.lost(pin.policy, unknown=fate is Fate.UNKNOWN)
-    return False
+        scope.wrote = True
+    if not goes_on:
+        scope.lost(pin.policy, unknown=fate is Fate.UNKNOWN)
+    return goes_on
 
 
 def _was_lost(pin: PinnedConnection, error: Exception) -> bool:
@@ -195,22 +200,3 @@ def _refusal(scope: Scope, pin: PinnedConnection, sent: Sent) -> str | None:
 
 def _is_fresh(session: Session, sent: Sent) -> bool:
     return sent.standing is Standing.FRESH and session.is_unchanged()
-
-
-@contextmanager
-def no_replay() -> Iterator[None]:
-    """Within it nothing is sent again, for statements whose effects their text does not show.
-
-    The request as a whole is not run again after it, either. Outside a request it does nothing.
-    """
-    scope = current()
-    if scope is None:
-        yield
-        return
-    scope.wrote = True
-    scope.no_replay += 1
-    try:
-        yield
-    finally:
-        scope.no_replay -= 1
-        scope.suspect()  # a COMMIT may be still to come

@@ -51,10 +51,10 @@ def threads_refused(found: str) -> str:
     )
 
 
-def start(pins: Iterable[Warmable], policy: Policy) -> tuple[str, bool]:
+def start(pins: Iterable[Warmable], policy: Policy) -> tuple[str, list[Policy]]:
     """Prepare this process to keep pins; called when the application is wrapped.
 
-    :return: the scope chosen (auto, process or thread), and whether requests may be run twice.
+    :return: the scope chosen (auto, process or thread), and every policy that is known.
     :raises ScopeError: the server is none that pins can be kept in.
     """
     refuse_greenlets()
@@ -68,7 +68,7 @@ def start(pins: Iterable[Warmable], policy: Policy) -> tuple[str, bool]:
     one_at_a_time = daemon is not None and daemon.threads == 1
     if chosen != "thread" and current() is None:
         warm_up([t for t in found if wants_warm_up(policy, t.policy, one_at_a_time)])
-    return chosen, any(p.replay_requests for p in (policy, *(t.policy for t in found)))
+    return chosen, [policy, *(t.policy for t in found)]
 
 
 def _warn_of_sub_interpreter(daemon: Daemon) -> None:

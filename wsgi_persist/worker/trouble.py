@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wsgi_persist.policy import Policy
+from wsgi_persist.policy import Policy, Repeats
 
 
 class Trouble:
@@ -15,7 +15,7 @@ class Trouble:
     :ivar excused: whether it is not why the request failed.
     :ivar unknown: whether a write may have been carried out or not.
     :ivar retry_after: seconds, for the answer.
-    :ivar may_repeat: whether the policy allows to run the whole request again.
+    :ivar repeats: which requests may be run again; every alias that was lost has to allow it.
     :ivar is_urgent: says whether the worker has no time to wait.
     """
 
@@ -25,12 +25,11 @@ class Trouble:
         self.excused = False
         self.unknown = False
         self.retry_after = 0
-        self.may_repeat = False
+        self.repeats = Repeats.ALL
         self.is_urgent = is_urgent
 
     def note(self, policy: Policy, unknown: bool) -> None:
-        # Every alias that was lost has to allow it.
-        self.may_repeat = policy.replay_requests and (self.may_repeat or not self.lost)
+        self.repeats = min(self.repeats, policy.repeats)
         self.lost = True
         self.unknown = self.unknown or unknown
         self.retry_after = max(self.retry_after, policy.retry_after)

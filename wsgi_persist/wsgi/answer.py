@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from wsgi_persist.drivers import comes_from_loss
 from wsgi_persist.events import tell
 from wsgi_persist.worker import Boundary, Trouble, name_of
+from wsgi_persist.wsgi.again import SAFE, Again
 from wsgi_persist.wsgi.files import ClosingFile
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 logger = logging.getLogger("wsgi_persist.answer")
 
 STATUS = "503 Service Unavailable"
 TRY_AGAIN = "The database is out of reach at the moment. Please try again in {} seconds.\n"
+NOT_SAVED = (
+    "The database is out of reach at the moment, and nothing was saved in it. "
+    "Please send this again in {} seconds.\n"
+)
 UNKNOWN = (
     "The connection to the database was lost while something was being saved, or after part of it was. "
     "Please check what has been saved before you send this again.\n"
 )
-SAFE = ("GET", "HEAD", "OPTIONS")
-
-
-def may_run_twice(environ: Mapping[str, Any]) -> bool:
-    """Whether a request asks for nothing to be done, and has no body, which is read only once."""
-    has_body = environ.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in environ
-    return environ["REQUEST_METHOD"] in SAFE and not has_body
 
 
 class Answer(Boundary):
@@ -38,7 +36,6 @@ class Answer(Boundary):
     :ivar lent: the server's own ``wsgi.file_wrapper``.
     :ivar wrapped: what that made last.
     :ivar trouble: why a 503 replaces what the application answered, if it does.
-    :ivar may_repeat: whether the whole request may be run again instead.
     """
 
     begun = False
@@ -49,18 +46,18 @@ class Answer(Boundary):
     _error: BaseException | None = None
     _file: ClosingFile | None = None
 
-    def __init__(self, start: StartResponse, environ: Mapping[str, Any]) -> None:
+    def __init__(self, start: StartResponse, environ: WSGIEnvironment, again: Again | None) -> None:
         self._start = start
         self._environ = environ
+        self._again = again
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """The application's ``start_response``."""
         if status.startswith("500") and not self.begun and self._is_ours():
             self._error = exc_info[1] if exc_info else None
             return _throw_away
-        if exc_info is None:
-            return self._start(status, headers)
-        return self._start(status, headers, exc_info)
+        write = self._start(status, headers) if exc_info is None else self._start(status, headers, exc_info)
+        return write if self._again is None else self._again.started(write)
 
     def wrap_file(self, file: Any, *block_size: int) -> Any:
         """The application's ``wsgi.file_wrapper``, in place of the server's.
@@ -94,20 +91,23 @@ class Answer(Boundary):
         self._error = None
         self.leave_after(response)
 
-    @property
-    def may_repeat(self) -> bool:
-        trouble = self.trouble
-        return trouble is not None and trouble.may_repeat and not trouble.unknown and not self._wrote
+    def second_run(self) -> tuple[WSGIEnvironment, StartResponse] | None:
+        """What the whole request is run again with in place of a 503, if it may be."""
+        again, trouble = self._again, self.trouble
+        if again is None or trouble is None or trouble.repeats < again.needs or self._may_have_written():
+            return None
+        environ = again.environ()
+        return None if environ is None else (environ, again.start(self._start, self._error))
 
     def send(self) -> list[bytes]:
         """Begin the 503; its body."""
         assert self.trouble is not None
         headers, text = [("Cache-Control", "no-store")], UNKNOWN
-        if not (self.trouble.unknown or self._wrote):
+        if not self._may_have_written():
             # Only here: inviting a retry of a write that was carried out would invite to do it twice.
             headers.append(("Retry-After", str(self.trouble.retry_after)))
-            text = TRY_AGAIN.format(self.trouble.retry_after)
-        body = text.encode()
+            text = TRY_AGAIN if self._environ["REQUEST_METHOD"] in SAFE else NOT_SAVED
+        body = text.format(self.trouble.retry_after).encode()
         headers += [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
         error, self._error = self._error, None  # kept, it would keep the request's frames
         # Where the application's own answer is on its way already, the server raises this.
@@ -116,6 +116,9 @@ class Answer(Boundary):
         logger.warning("%s is answered 503: its connection was lost", name_of(self._environ), exc_info=error)
         tell("answered_503", request=name_of(self._environ))
         return [] if self._environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def _may_have_written(self) -> bool:
+        return self._wrote or (self.trouble is not None and self.trouble.unknown)
 
     def _is_ours(self) -> bool:
         scope = self.scope

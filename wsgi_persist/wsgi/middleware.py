@@ -13,7 +13,8 @@ from wsgi_persist.policy import Policy
 from wsgi_persist.redaction import redacted
 from wsgi_persist.status import begin
 from wsgi_persist.worker import WorkerScope, name_of, process_scope, start, thread_scope, threads_refused
-from wsgi_persist.wsgi.answer import Answer, may_run_twice
+from wsgi_persist.wsgi.again import Keeping
+from wsgi_persist.wsgi.answer import Answer
 from wsgi_persist.wsgi.response import Replacement, Response, SizedResponse
 
 if TYPE_CHECKING:
@@ -40,14 +41,13 @@ class PersistMiddleware:
         self._app = _checked_app(app)
         checked = _checked_pins(pins), _checked_policy(policy)
         begin(checked[1].status_dir, self._wrap)
-        self._scope, self._repeats = start(*checked)
+        self._scope, policies = start(*checked)
+        self._keeping = Keeping(policies)
 
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse, is_again: bool = False
     ) -> Iterable[bytes]:
-        may_repeat = self._repeats and not is_again and may_run_twice(environ)
-        original = environ.copy() if may_repeat else environ
-        answer = Answer(start_response, environ)
+        answer = Answer(start_response, environ, None if is_again else self._keeping.of(environ))
         self._scope_of(environ).enter(environ, answer)
         try:
             response: Iterable[bytes]
@@ -58,15 +58,17 @@ class PersistMiddleware:
                 answer.runs_on = 0
             if answer.trouble is None:
                 return response
-            if not (may_repeat and answer.may_repeat):
+            second = answer.second_run()
+            if second is None:
                 return Replacement(response, answer)
             answer.give_up(response)
         except BaseException:
             answer.leave()
             raise
-        logger.warning("%s is run again: its connection was lost", name_of(original))
-        tell("run_again", request=name_of(original))
-        return self(original, start_response, is_again=True)
+        name = name_of(second[0])
+        logger.warning("%s is run again: its connection was lost", name)
+        tell("run_again", request=name)
+        return self(*second, is_again=True)
 
     def _respond(self, environ: WSGIEnvironment, answer: Answer) -> Any:
         """What the application returned, as the server gets it unless a 503 takes its place."""

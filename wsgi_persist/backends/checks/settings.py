@@ -15,7 +15,7 @@ from typing import Any
 import django
 from django.core import checks
 
-from wsgi_persist.backends.checks import route
+from wsgi_persist.backends.checks import again, route
 from wsgi_persist.backends.checks.aliases import Alias, ours
 from wsgi_persist.backends.checks.deployment import check_libraries, check_middleware
 from wsgi_persist.backends.checks.redaction import without_passwords
@@ -58,7 +58,7 @@ def of_alias_alone(alias: Alias) -> list[checks.CheckMessage]:
 
 
 def of_alias(alias: Alias) -> list[checks.CheckMessage]:
-    every = (_wrong_options, _pool, _scope, _age, _health_checks, _lazy, *route.CHECKS)
+    every = (_wrong_options, _pool, _scope, _age, _health_checks, _lazy, *again.CHECKS, *route.CHECKS)
     return [message for check in every for message in check(alias)]
 
 
