@@ -305,6 +305,27 @@ def test_more_aliases_than_are_kept(site: Site) -> None:
     assert site.check(aliases=aliases) == []
 
 
+PERSIST = "DATABASES['default']['OPTIONS']['persist']"
+
+
+@pytest.mark.parametrize(
+    ("given", "id", "why"),
+    [
+        ({}, "wsgi_persist.W016", "that wrote outside of atomic()"),
+        ({"ATOMIC_REQUESTS": True, "commit_outcome": False}, "wsgi_persist.W017", "whose COMMIT was lost"),
+        ({"ATOMIC_REQUESTS": True, "transactions": "stock"}, "wsgi_persist.W017", "whose COMMIT was lost"),
+    ],
+)
+def test_requests_that_are_never_run_again(given: dict[str, Any], id: str, why: str, site: Site) -> None:
+    is_atomic = given.pop("ATOMIC_REQUESTS", False)
+    everything = {"ATOMIC_REQUESTS": is_atomic, **options(replay_requests="all", **given)}
+    (found,) = site.check(database=everything)
+    assert found.id == id
+    assert found.text.startswith(f"{PERSIST}['replay_requests'] = 'all' runs no request again {why}")
+    site.pasted.append(found.hint)
+    assert site.check(database=everything) == []
+
+
 def test_lazy_where_it_means_nothing(site: Site) -> None:
     lazy = {"persist": {"transactions": "lazy"}}
     assert site.check(database={"OPTIONS": lazy}) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,9 +12,11 @@ from webtest import TestApp
 from tests.conftest import Server, eventually
 from tests.integration.relay import Relay
 from tests.site.extra import extra_view
+from wsgi_persist import PersistMiddleware, Policy
 from wsgi_persist.worker import registry
 
-TIMES = 20
+# More for who has changed something here.
+TIMES = int(os.environ.get("LOST_COMMITS", "20"))
 INSERT = "INSERT INTO entry (note) VALUES (%s)"
 MODES = {"folded": {}, "lazy": {"transactions": "lazy"}, "stock": {"transactions": "stock"}}
 
@@ -56,6 +59,26 @@ def post(site: TestApp) -> Callable[..., Any]:
     return post
 
 
+@pytest.fixture
+def repeated(site: TestApp) -> Callable[..., Any]:
+    """As *post*, by a site whose requests of every method may be run again."""
+    from django.core.wsgi import get_wsgi_application
+    from django.http import HttpResponse
+
+    wrapped = PersistMiddleware(get_wsgi_application(), policy=Policy(replay_requests="all", prewarm=False))
+    client = TestApp(wrapped, extra_environ={"wsgi.multithread": False})
+
+    def repeated(view: Callable[[str], None], note: str) -> Any:
+        def answer(request: Any) -> Any:
+            view(request.POST["note"])
+            return HttpResponse("done")
+
+        with extra_view(answer):
+            return client.post("/extra/", {"note": note}, status="*")
+
+    return repeated
+
+
 def run(sql: str, *params: Any) -> None:
     from django.db import connections
 
@@ -92,6 +115,60 @@ def test_fate_of_a_lost_commit_is_told(
             assert (answer.status_int, answer.headers["Retry-After"]) == (503, "2")
     assert sorted(notes()) == sorted(posted if how == "after" else [])
     assert hooks == (posted if how == "after" else [])
+
+
+@pytest.mark.parametrize("sslmode", ["disable", "require"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_every_write_is_saved_once_where_requests_may_be_run_again(
+    how: str, mode: str, sslmode: str, given: Any, relay: Relay, repeated: Any, notes: Any, tls_port: int
+) -> None:
+    from django.db import transaction
+
+    if sslmode == "require":
+        relay.upstream = "127.0.0.1", tls_port
+    hooks: list[str] = []
+    runs: list[str] = []
+
+    def view(note: str) -> None:
+        runs.append(note)
+        run("SELECT 1")
+        with transaction.atomic("far"):
+            run(INSERT, note)
+            transaction.on_commit(lambda: hooks.append(note), "far")
+            if runs.count(note) == 1:
+                relay.cut(how, after=1)
+
+    outcome = "always" if mode == "stock" else True
+    given(sslmode, commit_outcome=outcome, replay_requests="all", **MODES[mode])
+    posted = [f"{how} {number}" for number in range(TIMES)]
+    for note in posted:
+        answer = repeated(view, note)
+        assert (answer.status_int, answer.text) == (200, "done")
+    assert sorted(notes()) == sorted(posted)
+    assert hooks == posted
+    assert len(runs) == (2 if how == "before" else 1) * TIMES
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_fate_is_told_of_a_session_that_has_state_of_its_own_too(
+    how: str, given: Any, relay: Relay, post: Any, notes: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The request cannot go on without it: where its write was saved, it fails, and is not invited again."""
+    from django.db import transaction
+
+    def view() -> None:
+        run("SET work_mem = '5MB'")
+        with transaction.atomic("far"):
+            run(INSERT, "stateful")
+            relay.cut(how, after=1)
+
+    given(commit_outcome="always")
+    answer = post(view)
+    assert answer.status_int == 503
+    assert ("Retry-After" in answer.headers) == (how == "before")
+    assert notes() == (["stateful"] if how == "after" else [])
+    assert ("and the session had state of its own" in caplog.text) == (how == "after")
 
 
 @pytest.mark.parametrize("how", ["before", "after"])
