@@ -20,7 +20,8 @@ REFUSED = "answered 503"
 LINES = {
     "connections lost": r"closed backend \d+ after \d+ leases: "
     r"(the server closed it|no answer after|lost |the session left by)",
-    "statements replayed": r"its statement is sent again:|a COMMIT of nothing but reads:",
+    "statements replayed": r"its statement is sent again:|a COMMIT of nothing but reads:"
+    r"|its COMMIT was carried out:",
     "requests replayed": r"is run again: its connection was lost",
     REFUSED: r"is answered 503: its connection was lost",
 }

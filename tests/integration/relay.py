@@ -6,6 +6,7 @@ import select
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 
@@ -13,6 +14,7 @@ class Relay(threading.Thread):
     """One connection at a time.
 
     :ivar round_trips: how often the client waited for an answer.
+    :ivar at_cut: what happens between a cut and the next connection.
     """
 
     def __init__(self, port: int) -> None:
@@ -23,6 +25,7 @@ class Relay(threading.Thread):
         self._kept: list[socket.socket] = []
         self.port = self._listener.getsockname()[1]
         self.round_trips = 0
+        self.at_cut: Callable[[], None] = lambda: None
         self.start()
 
     def cut(self, how: str, after: int = 0) -> None:
@@ -69,5 +72,6 @@ class Relay(threading.Thread):
             server.recv(65536)
         if how == "silently":
             self._kept.append(server.dup())
+        self.at_cut()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return True

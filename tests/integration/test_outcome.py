@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from webtest import TestApp
 
-from tests.conftest import Server, eventually
+from tests.conftest import DRIVER, Server, eventually
+from tests.faults.faults import FAST, IMMEDIATE, Faults
+from tests.faults.standby import query
 from tests.integration.relay import Relay
 from tests.site.extra import extra_view
+from tools.apache import public_folder
+from tools.postgres import Cluster
 from wsgi_persist import PersistMiddleware, Policy
 from wsgi_persist.worker import registry
 
@@ -148,6 +154,69 @@ def test_every_write_is_saved_once_where_requests_may_be_run_again(
     assert sorted(notes()) == sorted(posted)
     assert hooks == posted
     assert len(runs) == (2 if how == "before" else 1) * TIMES
+
+
+# A server that crashes forgets what it has not written to its log, and gives the same numbers again.
+
+
+@pytest.fixture(scope="module")
+def harmed() -> Iterator[Faults]:
+    """A server that writes its log for a COMMIT alone."""
+    root = public_folder("harmed")
+    cluster = Cluster(root / "data", ["fsync=off", "wal_writer_delay=10s"]).create().start()
+    faults = Faults(cluster, importlib.import_module(DRIVER))
+    query(cluster, "CREATE DATABASE site")
+    query(cluster, "CREATE TABLE entry (note text)", "site")
+    yield faults
+    cluster.destroy()
+    shutil.rmtree(root)
+
+
+HARM: dict[str, Callable[[Faults], None]] = {
+    "killed": Faults.kill_postmaster,
+    "crashed": Faults.crash_neighbour,
+    "at once": lambda faults: faults.restart(IMMEDIATE),
+    "orderly": lambda faults: faults.restart(FAST),
+    "crashed, and orderly": lambda faults: (faults.crash_neighbour(), faults.restart(FAST))[1],
+}
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
+@pytest.mark.parametrize("harm", HARM)
+def test_number_that_was_given_again_tells_nothing(
+    harm: str, how: str, given: Any, relay: Relay, post: Any, harmed: Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next transaction after a crash has the number of the one that was lost, and commits."""
+    from django.db import transaction
+
+    query(harmed.cluster, "TRUNCATE entry", "site")
+    relay.upstream = "127.0.0.1", harmed.cluster.port
+    numbers: list[str] = []
+
+    def crash() -> None:
+        numbers.append(query(harmed.cluster, "SELECT max(backend_xid::text) FROM pg_stat_activity"))
+        HARM[harm](harmed)
+        another = "INSERT INTO entry VALUES ('another') RETURNING pg_current_xact_id()"
+        numbers.append(query(harmed.cluster, another, "site"))
+
+    def view() -> None:
+        with transaction.atomic("far"):
+            run(INSERT, "mine")
+            relay.cut(how, after=1)
+
+    relay.at_cut = crash
+    given(transactions="folded")
+    answer = post(view)
+    rows = query(harmed.cluster, "SELECT note FROM entry ORDER BY note", "site").split()
+    if how == "after":
+        assert rows == ["another", "mine"]
+        assert answer.status_int == (503 if "and" in harm else 200)
+        assert "Retry-After" not in answer.headers
+        return
+    assert rows == ["another"]
+    assert answer.status_int == 503
+    assert ("Retry-After" in answer.headers) == ("and" not in harm)
+    assert (numbers[0] == numbers[1]) == (harm != "orderly")
 
 
 @pytest.mark.parametrize("how", ["before", "after"])
@@ -292,7 +361,7 @@ def test_transaction_of_another_timeline_stays_unknown(
         with transaction.atomic("far"):
             run(INSERT, "elsewhere")
             pin = registry.process_scope().pins["far"]
-            pin.greeting.server = "7 00000001"  # as before a failover
+            pin.greeting.server = pin.greeting.server._replace(timeline="7 00000001")  # a failover
             relay.cut("after", after=1)
 
     given()

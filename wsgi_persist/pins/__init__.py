@@ -1,6 +1,6 @@
 """One connection that is kept: its states, whether it is alive, and a session as good as new."""
 
-from wsgi_persist.pins.greeting import STARTED, Backend
+from wsgi_persist.pins.greeting import STARTED, Backend, Server
 from wsgi_persist.pins.liveness import Watch
 from wsgi_persist.pins.pg_catalog import OURS
 from wsgi_persist.pins.pin import PinnedConnection
@@ -17,6 +17,7 @@ __all__ = [
     "Claim",
     "Holder",
     "PinnedConnection",
+    "Server",
     "Session",
     "Standing",
     "State",

@@ -19,13 +19,17 @@ _PAUSE = 0.02
 STARTED = "EXTRACT(epoch FROM backend_start)::text"
 _WHO = f"""{OURS} SELECT pg_catalog.pg_backend_pid(),
     (SELECT {STARTED} FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()))"""
-# What numbers of transactions belong to: a server, and its timeline, which another one begins when it takes
-# over. None where it has not taken over, or knows no fate of transactions.
+# None where it has not taken over, or knows no fate of transactions. From PostgreSQL 15 on a crash, and
+# nothing else of itself, resets all statistics.
 _SERVER = """
     CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 130000
               AND NOT pg_catalog.pg_is_in_recovery()
     THEN (SELECT system_identifier FROM pg_catalog.pg_control_system()) || ' ' || pg_catalog.substr(
-        pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END"""
+        pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END,
+    EXTRACT(epoch FROM CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 150000
+        THEN pg_catalog.pg_stat_get_bgwriter_stat_reset_time()
+        ELSE pg_catalog.pg_postmaster_start_time() END)::text,
+    pg_catalog.pg_last_wal_replay_lsn()"""
 _END = """
     (SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity
      WHERE pid = {0.pid} AND {1} = '{0.started}')"""
@@ -38,6 +42,20 @@ class Backend(NamedTuple):
     started: str
 
 
+class Server(NamedTuple):
+    """What numbers of transactions belong to.
+
+    :ivar timeline: of which server; another one begins when another server takes over.
+    :ivar life: begins anew with a crash, before 15 with each start.
+    :ivar recovered: up to where its log was found again after its last crash; None if it was not needed at
+        its last start.
+    """
+
+    timeline: str
+    life: str
+    recovered: str | None
+
+
 class Greeting:
     """What a pin asks first of a connection that was just opened, in one round trip.
 
@@ -45,7 +63,7 @@ class Greeting:
     not stop the statement that the server runs for it.
 
     :ivar present: the session of the connection that was opened last, if it is this connection's alone.
-    :ivar server: its identifier and timeline, if it can tell what became of a transaction.
+    :ivar server: if it can tell what became of a transaction.
     """
 
     def __init__(self, name: str, policy: Policy, clock: Callable[[], float]) -> None:
@@ -53,7 +71,7 @@ class Greeting:
         self._policy = policy
         self._clock = clock
         self.present: Backend | None = None
-        self.server: str | None = None
+        self.server: Server | None = None
         self._lost: Backend | None = None
         self._forget_at = 0.0
 
@@ -66,8 +84,8 @@ class Greeting:
         end = "0" if lost is None else _END.format(lost, STARTED)
         give_up = time.monotonic() + timeout
         # The first asks for what a hardened server may not tell every role.
-        for sql in (f"{_WHO}, {end}, {_SERVER}", f"{_WHO}, {end}, NULL"):
-            pid, started, running, self.server = _ask(driver, connection, sql, timeout)
+        for sql in (f"{_WHO}, {end}, {_SERVER}", f"{_WHO}, {end}"):
+            pid, started, running, *server = _ask(driver, connection, sql, timeout)
             if started is not None:
                 break
         if lost is not None and running != "0":
@@ -76,7 +94,8 @@ class Greeting:
             )
         while running != "0":
             time.sleep(_PAUSE)
-            _, _, running, _ = _ask(driver, connection, sql, give_up - time.monotonic())
+            running = _ask(driver, connection, sql, give_up - time.monotonic())[2]
+        self.server = Server(*server) if server and server[0] is not None else None
         # PgBouncer says another number than the server's, whose session may be anybody's later.
         is_direct = started is not None and int(pid) == driver.backend_pid(connection)
         self.present = Backend(int(pid), started) if is_direct else None
@@ -104,4 +123,4 @@ def _ask(driver: Driver, connection: Any, sql: str, timeout: float) -> tuple[Any
         # An answer, if not the one asked for: the role may not see sessions, or the server knows of none.
         logger.debug("the server does not tell of its sessions: %s", error)
         driver.rollback(connection)
-        return "0", None, "0", None
+        return "0", None, "0"

@@ -7,13 +7,22 @@ import time
 from typing import NamedTuple, Protocol
 
 from wsgi_persist.drivers import IN_TRANSACTION, below, driver_error
-from wsgi_persist.pins import OURS, STARTED, Backend, PinnedConnection
+from wsgi_persist.pins import OURS, STARTED, Backend, PinnedConnection, Server
 from wsgi_persist.recovery.outage import FIRST_PAUSE, rest
 from wsgi_persist.worker import Scope
 
 # A number of 64 bits, which PostgreSQL has had since 13.
-_NUMBER = f"{OURS} SELECT pg_catalog.pg_current_xact_id_if_assigned()"
-_FATE = f"{OURS} SELECT pg_catalog.pg_xact_status('{{0.number}}')"
+_NUMBER = (
+    f"{OURS} SELECT pg_catalog.pg_current_xact_id_if_assigned()::text || ' ' || "
+    "pg_catalog.pg_current_wal_insert_lsn()::text"
+)
+# What a server has not written to its log before it crashes is forgotten, and with it the number: the next
+# transaction gets it again. A COMMIT's place in the log is behind the position that was asked for before it.
+_FATE = f"""{OURS} SELECT CASE
+    WHEN recovered IS NULL AND {{1}} OR recovered = {{2}} OR recovered >= '{{0.position}}'
+        THEN pg_catalog.pg_xact_status('{{0.number}}')
+    WHEN recovered IS NOT NULL THEN 'aborted' END"""
+_RECOVERED = " FROM pg_catalog.pg_last_wal_replay_lsn() AS recovered"
 # The client is gone before it sent COMMIT, and the server does not know yet. A session that carries out a
 # COMMIT, or waits for a standby with it, is left alone: ended, it would have committed here alone.
 _END = f""", (SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid))
@@ -30,13 +39,14 @@ class Fate(enum.Enum):
 class Mark(NamedTuple):
     """What a transaction is known by when its connection is gone.
 
-    :ivar number: of the transaction, on that server and timeline.
-    :ivar server: its identifier and timeline.
+    :ivar number: of the transaction, on that server.
+    :ivar position: of the server's log, before its COMMIT.
     :ivar backend: its session, if that is known to be nobody else's.
     """
 
     number: str
-    server: str
+    position: str
+    server: Server
     backend: Backend | None
 
 
@@ -55,8 +65,11 @@ def mark_of(pin: PinnedConnection | None) -> Mark | None:
     server = pin.greeting.server
     if driver is None or server is None or driver.status(connection) != IN_TRANSACTION:
         return None
-    number = driver.fetch(connection, _NUMBER)
-    return None if number is None else Mark(number, server, pin.greeting.present)
+    found = driver.fetch(connection, _NUMBER)
+    if found is None:
+        return None
+    number, position = found.split()
+    return Mark(number, position, server, pin.greeting.present)
 
 
 def _may_ask(pin: PinnedConnection) -> bool:
@@ -73,25 +86,29 @@ def learn(owner: Owner, scope: Scope, pin: PinnedConnection, mark: Mark) -> tupl
     :raises Exception: the database cannot be reached.
     """
     owner.replace_connection()
-    if pin.greeting.server != mark.server:
+    server = pin.greeting.server
+    if server is None or server.timeline != mark.server.timeline:
         return Fate.UNKNOWN, "this is another server, or another timeline of it"
     trouble, pause = scope.in_trouble(), FIRST_PAUSE
     while True:
-        status = _ask(pin, mark)
+        status = _ask(pin, mark, server)
         if status in ("committed", "aborted"):
             return Fate[status.upper()], ""
         if status != "in progress":
-            return Fate.UNKNOWN, status or "the server has forgotten that transaction"
+            return Fate.UNKNOWN, status or "the server does not know that transaction any more"
         left = pin.policy.reconnect_deadline - trouble.waited
         if left <= 0 or trouble.is_urgent():
             return Fate.UNKNOWN, "it is still under way"
         pause = rest(trouble, pause, left, time.sleep)
 
 
-def _ask(pin: PinnedConnection, mark: Mark) -> str | None:
+def _ask(pin: PinnedConnection, mark: Mark, server: Server) -> str | None:
     assert pin.driver is not None
     assert pin.session is not None
-    sql = _FATE.format(mark) + ("" if mark.backend is None else _END.format(mark))
+    before = mark.server
+    recovered = "NULL" if before.recovered is None else f"'{before.recovered}'"
+    sql = _FATE.format(mark, server.life == before.life, recovered)
+    sql += ("" if mark.backend is None else _END.format(mark)) + _RECOVERED
     try:
         found = pin.driver.ask(below(pin.connection), sql, pin.policy.connect_timeout)[0]
     except Exception as error:
