@@ -73,8 +73,10 @@ class Shipped(PgBouncer):
     def _users(self) -> str:
         """As userlist.sql says."""
         address = ["-h", str(self.cluster.socket_dir), "-p", str(self.cluster.port), "-U", SUPERUSER]
-        script = ["-v", f"users=mysite,{SUPERUSER}", "-f", str(FILES / "userlist.sql")]
-        return self.cluster.run("psql", "-X", "-At", "-v", "ON_ERROR_STOP=1", *address, *script)
+        script = self.folder / "userlist.sql"  # where PostgreSQL's user can read it
+        shutil.copy(FILES / script.name, script)
+        given = ["-v", f"users=mysite,{SUPERUSER}", "-f", str(script)]
+        return self.cluster.run("psql", "-X", "-At", "-v", "ON_ERROR_STOP=1", *address, *given)
 
     def _psql(self, dbname: str, text: str) -> str:
         conninfo = f"host=127.0.0.1 port={self.port} user={SUPERUSER} password='{PASSWORD}' dbname={dbname}"

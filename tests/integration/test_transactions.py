@@ -579,6 +579,7 @@ class Interruption:
     def _called(self, frame: Any, event: str, arg: Any) -> Any:
         if not frame.f_code.co_filename.endswith(self.PLACES):
             return None
+        frame.f_trace = self._stepped  # first: without it Python 3.13 takes no notice of the next
         frame.f_trace_opcodes = True
         return self._stepped
 
