@@ -40,12 +40,15 @@ class Faults:
 
     def kill_postmaster(self) -> None:
         """As ``kill -9``, or the machine's memory run out; then started again, with a recovery."""
+        self.kill()
+        self.cluster.start()
+
+    def kill(self) -> None:
         orphans = children(self.cluster.pid)
         self.cluster.stop(signal.SIGKILL)
         for pid in orphans:
             # They notice by themselves, but one in a long query does so late, and bars the start.
             _end(pid)
-        self.cluster.start()
 
     def crash_neighbour(self) -> None:
         """A backend of somebody else's dies; the server ends all sessions and recovers."""

@@ -32,6 +32,7 @@ class Scale:
     restarts: int = _scaled(10, "of the server, fast and immediate in turn")
     pause: float = _scaled(3.0, "seconds before each restart and each silence")
     terminating: float = _scaled(30.0, "seconds in which all sessions are terminated")
+    kills: int = _scaled(3, "of the server, and promotions of its standby")
     down: float = _scaled(60.0, "seconds that the server is down")
     around: float = _scaled(10.0, "seconds before and after that")
     silence: float = _scaled(20.0, "seconds that the cable is pulled")
@@ -105,7 +106,7 @@ class Play:
         scenario: str,
         next_request: NextRequest,
         *,
-        address: tuple[str, int] | None = None,
+        address: tuple[str, int | str] | None = None,
         rate: float | None = None,
         timeout: float = 60.0,
     ) -> Iterator[tuple[Outcome, Apache]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 import time
@@ -10,35 +9,17 @@ from collections.abc import Callable
 
 from tests.faults.chaos import Chaos
 from tests.faults.faults import FAST, IMMEDIATE, wait_for
-from tests.faults.ledger import Writer
 from tests.faults.load import NextRequest, mix
 from tests.faults.outcome import Outcome, Play
+from tests.faults.pages import NO_QUERY, PAGES, READ_SLOWLY, both, forms, reads, writes
+from tests.faults.promotion import promotion_async, promotion_sync
 from tests.faults.remote import RemoteProxy
 from tests.faults.results import Request, Results
 
-READ, READ_ATOMIC = "/faults/read/", "/faults/read-atomic/"
-READ_SLOWLY, NO_QUERY = "/faults/read-slowly/", "/faults/no-query/"
-WRITE, WRITE_ATOMIC = "/faults/write/", "/faults/write-atomic/"
 PROMPT = 15.0
 # The first requests of each worker wait for the server, with those that queue behind them.
 SETTLED = 7.0
-PAGES = [Request(path, expects="1 2 3") for path in (READ, READ_ATOMIC)]
 Scenario = Callable[[Play], Outcome]
-
-
-def reads() -> NextRequest:
-    return mix(dict.fromkeys(PAGES, 1.0))
-
-
-def writes() -> NextRequest:
-    """In autocommit and in a transaction, in turn."""
-    turns = itertools.cycle([Writer(WRITE, "auto"), Writer(WRITE_ATOMIC, "atomic")])
-    return lambda: next(turns)()
-
-
-def both() -> NextRequest:
-    turns = itertools.cycle([reads(), writes()])
-    return lambda: next(turns)()
 
 
 def restarts_under_reads(play: Play) -> Outcome:
@@ -55,6 +36,24 @@ def terminations_under_reads(play: Play) -> Outcome:
 
 def terminations_under_writes(play: Play) -> Outcome:
     return _terminations(play, "terminations, writes", writes())
+
+
+def restarts_under_forms(play: Play) -> Outcome:
+    return _restarts(play, "restarts, forms", forms())
+
+
+def terminations_under_forms(play: Play) -> Outcome:
+    return _terminations(play, "terminations, forms", forms())
+
+
+def kills_under_forms(play: Play) -> Outcome:
+    """The server is killed, and what it had not written to its log is forgotten."""
+    with play.under_load("kills, forms", forms()) as (outcome, _):
+        for _ in range(play.scale.kills):
+            time.sleep(play.scale.pause)
+            play.stage.faults.kill_postmaster()
+        time.sleep(play.scale.pause)
+    return outcome
 
 
 def down(play: Play) -> Outcome:
@@ -115,6 +114,11 @@ SCENARIOS: dict[str, Scenario] = {
     "terminations-reads": terminations_under_reads,
     "restarts-writes": restarts_under_writes,
     "terminations-writes": terminations_under_writes,
+    "restarts-forms": restarts_under_forms,
+    "terminations-forms": terminations_under_forms,
+    "kills-forms": kills_under_forms,
+    "promotion-sync": promotion_sync,
+    "promotion-async": promotion_async,
     "down": down,
     "silence": silence,
     "random": random_faults,

@@ -15,7 +15,7 @@ from typing import Any
 from tests.conftest import site_environment
 from tests.faults.faults import Faults
 from tests.faults.network import Network
-from tests.faults.standby import query
+from tests.faults.standby import Standby, query
 from tests.http import get, in_parallel
 from tests.served import public_project
 from tests.site.fault_views import LEDGER
@@ -46,7 +46,7 @@ class Variant:
         return {
             "SITE_ENGINE": self.engine,
             "SITE_DATABASE": json.dumps(database),
-            "SITE_OPTIONS": json.dumps(options),
+            "SITE_OPTIONS": json.dumps({**options, "target_session_attrs": "read-write"}),
             "SITE_MIDDLEWARE": "none" if self.persist is None else "persist",
         }
 
@@ -54,9 +54,11 @@ class Variant:
 OURS = Variant("wsgi_persist", "wsgi_persist.backends.postgresql", persist={"replay_requests": True})
 # As it is for a site that sets no option: pages in a transaction are not repeated as a whole.
 DEFAULTS = Variant("wsgi_persist, defaults", "wsgi_persist.backends.postgresql", persist={})
+# As for a site that says that its views have no effects elsewhere.
+ALL = Variant("wsgi_persist, all", "wsgi_persist.backends.postgresql", persist={"replay_requests": "all"})
 STOCK = Variant("stock, new connections")
 KEPT = Variant("stock, kept and checked", database={"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True})
-VARIANTS = {"ours": OURS, "defaults": DEFAULTS, "stock": STOCK, "kept": KEPT}
+VARIANTS = {"ours": OURS, "all": ALL, "defaults": DEFAULTS, "stock": STOCK, "kept": KEPT}
 
 
 class Stage:
@@ -84,11 +86,34 @@ class Stage:
         return self.cluster.address, self.cluster.port
 
     @contextmanager
+    def standby(self, sync: bool) -> Iterator[Standby]:
+        """A server that follows; if *sync*, each COMMIT waits for it."""
+        standby = Standby(self.cluster, self.cluster.data.with_name(f"{self.cluster.data.name}-")).create()
+        standby.start()
+        try:
+            if sync:
+                query(self.cluster, "ALTER SYSTEM SET synchronous_standby_names = '*'")
+                self.cluster.reload()
+            standby.catch_up()
+            yield standby
+        except BaseException:
+            standby.destroy()
+            raise
+
+    def turn_to(self, server: Cluster) -> None:
+        """It is the one from now on."""
+        gone, self.cluster = self.cluster, server
+        self.faults = Faults(server, importlib.import_module(self.driver))
+        query(server, "ALTER SYSTEM RESET synchronous_standby_names")
+        server.reload()
+        gone.destroy()
+
+    @contextmanager
     def site(
         self,
         variant: Variant,
         workers: int,
-        address: tuple[str, int] | None = None,
+        address: tuple[str, int | str] | None = None,
         status: Path | None = None,
     ) -> Iterator[Apache]:
         """The site, warm, with an empty ledger; *address* is that of a proxy before the server.
@@ -126,7 +151,7 @@ class Stage:
         project: Path,
         variant: Variant,
         workers: int,
-        address: tuple[str, int] | None,
+        address: tuple[str, int | str] | None,
         status: Path | None,
     ) -> Apache:
         host, port = address or self.address

@@ -15,20 +15,22 @@ from tests.conftest import DRIVER
 from tests.faults.faults import wait_for
 from tests.faults.network import Network
 from tests.faults.outcome import Outcome, Play, Scale
+from tests.faults.pages import NO_QUERY, READ, READ_SLOWLY, WRITE, WRITE_ATOMIC
+from tests.faults.promotion import promotion_async, promotion_sync
 from tests.faults.scenarios import (
-    NO_QUERY,
-    READ,
-    READ_SLOWLY,
-    WRITE,
+    Scenario,
     down,
+    kills_under_forms,
     random_faults,
+    restarts_under_forms,
     restarts_under_reads,
     restarts_under_writes,
     silence,
+    terminations_under_forms,
     terminations_under_reads,
     terminations_under_writes,
 )
-from tests.faults.stage import OURS, Stage
+from tests.faults.stage import ALL, OURS, Stage, Variant
 from tests.http import get
 
 # FAULT_SEED repeats the random faults of a run that failed; its notes name the seed.
@@ -55,7 +57,7 @@ def play(stage: Stage) -> Play:
 def require_sound(outcome: Outcome, *allowed: str) -> None:
     """Only answers of these kinds, books that balance, and no worker or session gone astray."""
     said = "\n".join([" ".join(outcome.row()), *outcome.notes, outcome.results.table()])
-    assert outcome.results.of(READ, WRITE).answers, said
+    assert outcome.results.of(READ, WRITE, WRITE_ATOMIC).answers, said
     assert outcome.results.kinds()[DONE] > 0, said
     assert set(outcome.results.kinds()) <= set(allowed), said
     assert outcome.sound, said
@@ -75,6 +77,28 @@ def test_restarts_lose_and_double_no_write(play: Play) -> None:
 
 def test_terminations_lose_and_double_no_write(play: Play) -> None:
     require_sound(terminations_under_writes(play), DONE, REFUSED, UNKNOWN)
+
+
+# Forms are posted to a view that is a transaction: nothing of them stays unknown.
+
+
+@pytest.mark.parametrize("scenario", [restarts_under_forms, terminations_under_forms, kills_under_forms])
+def test_fate_of_every_form_is_known(scenario: Scenario, stage: Stage) -> None:
+    require_sound(scenario(Play(stage, OURS, 2, SHORT)), DONE, REFUSED)
+
+
+@pytest.mark.parametrize("scenario", [restarts_under_forms, kills_under_forms])
+def test_no_form_fails_where_requests_may_be_run_again(scenario: Scenario, stage: Stage) -> None:
+    require_sound(scenario(Play(stage, ALL, 2, SHORT)), DONE)
+
+
+@pytest.mark.parametrize("variant", [OURS, ALL], ids=["defaults", "all"])
+@pytest.mark.parametrize("scenario", [promotion_sync, promotion_async])
+def test_standby_that_takes_over_is_believed_nothing_of_the_past(
+    scenario: Scenario, variant: Variant, root: Path, request: pytest.FixtureRequest
+) -> None:
+    with Stage(root / request.node.callspec.id, DRIVER) as stage:
+        require_sound(scenario(Play(stage, variant, 2, SHORT)), DONE, REFUSED, UNKNOWN)
 
 
 def test_long_outage_is_said_to_visitors_and_spares_pages_without_a_query(play: Play) -> None:
