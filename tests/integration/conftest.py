@@ -12,6 +12,7 @@ import pytest
 from webtest import TestApp
 
 from tests.conftest import Server, site_environment
+from tests.integration.relay import Relay
 from tools.postgres import Cluster
 from wsgi_persist.worker import registry
 
@@ -61,3 +62,26 @@ def pid_of(site: TestApp) -> Callable[..., int]:
 def pinned(site: TestApp) -> Callable[[str], Any]:
     """The pinned connection of an alias in the process scope."""
     return lambda alias="default": registry.process_scope().pins[alias]
+
+
+@pytest.fixture
+def relay(server: Server) -> Iterator[Relay]:
+    relay = Relay(server.cluster.port)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def far(site: TestApp, relay: Relay) -> Iterator[Callable[..., None]]:
+    """Defines the alias by these options."""
+    from django.db import connections
+
+    def define(sslmode: str = "disable", **persist: Any) -> None:
+        options = {"sslmode": sslmode, "persist": persist}
+        through = {"HOST": "127.0.0.1", "PORT": relay.port, "OPTIONS": options}
+        connections.settings["far"] = {**connections.settings["default"], **through}
+
+    yield define
+    connections["far"].close()
+    registry.process_scope().pins.pop("far", None)
+    del connections["far"], connections.settings["far"]

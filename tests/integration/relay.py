@@ -34,9 +34,15 @@ class Relay(threading.Thread):
         so many go through."""
         self._cut = how, after
 
+    def spare(self) -> None:
+        """Cut no more, and have the server learn of what was cut."""
+        self._cut = None
+        while self._kept:
+            self._kept.pop().close()
+
     def close(self) -> None:
-        for end in (self._listener, *self._kept):
-            end.close()
+        self.spare()
+        self._listener.close()
 
     def run(self) -> None:
         with suppress(OSError):

@@ -28,29 +28,6 @@ MODES = {"folded": {}, "lazy": {"transactions": "lazy"}, "stock": {"transactions
 
 
 @pytest.fixture
-def relay(server: Server, request: Any) -> Iterator[Relay]:
-    relay = Relay(server.cluster.port)
-    yield relay
-    relay.close()
-
-
-@pytest.fixture
-def given(site: TestApp, relay: Relay) -> Iterator[Callable[..., None]]:
-    """Defines the alias by these options."""
-    from django.db import connections
-
-    def define(sslmode: str = "disable", **persist: Any) -> None:
-        options = {"sslmode": sslmode, "persist": persist}
-        through = {"HOST": "127.0.0.1", "PORT": relay.port, "OPTIONS": options}
-        connections.settings["far"] = {**connections.settings["default"], **through}
-
-    yield define
-    connections["far"].close()
-    registry.process_scope().pins.pop("far", None)
-    del connections["far"], connections.settings["far"]
-
-
-@pytest.fixture
 def post(site: TestApp) -> Callable[..., Any]:
     from django.http import HttpResponse
 
@@ -96,7 +73,7 @@ def run(sql: str, *params: Any) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", ["before", "after"])
 def test_fate_of_a_lost_commit_is_told(
-    how: str, mode: str, sslmode: str, given: Any, relay: Relay, post: Any, notes: Any, tls_port: int
+    how: str, mode: str, sslmode: str, far: Any, relay: Relay, post: Any, notes: Any, tls_port: int
 ) -> None:
     from django.db import transaction
 
@@ -111,7 +88,7 @@ def test_fate_of_a_lost_commit_is_told(
             transaction.on_commit(lambda: hooks.append(note), "far")
             relay.cut(how, after=1)  # the transaction's number is asked for first
 
-    given(sslmode, commit_outcome="always" if mode == "stock" else True, **MODES[mode])
+    far(sslmode, commit_outcome="always" if mode == "stock" else True, **MODES[mode])
     posted = [f"{how} {number}" for number in range(TIMES)]
     for note in posted:
         answer = post(lambda note=note: view(note))
@@ -127,7 +104,7 @@ def test_fate_of_a_lost_commit_is_told(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", ["before", "after"])
 def test_every_write_is_saved_once_where_requests_may_be_run_again(
-    how: str, mode: str, sslmode: str, given: Any, relay: Relay, repeated: Any, notes: Any, tls_port: int
+    how: str, mode: str, sslmode: str, far: Any, relay: Relay, repeated: Any, notes: Any, tls_port: int
 ) -> None:
     from django.db import transaction
 
@@ -146,7 +123,7 @@ def test_every_write_is_saved_once_where_requests_may_be_run_again(
                 relay.cut(how, after=1)
 
     outcome = "always" if mode == "stock" else True
-    given(sslmode, commit_outcome=outcome, replay_requests="all", **MODES[mode])
+    far(sslmode, commit_outcome=outcome, replay_requests="all", **MODES[mode])
     posted = [f"{how} {number}" for number in range(TIMES)]
     for note in posted:
         answer = repeated(view, note)
@@ -184,7 +161,7 @@ HARM: dict[str, Callable[[Faults], None]] = {
 @pytest.mark.parametrize("how", ["before", "after"])
 @pytest.mark.parametrize("harm", HARM)
 def test_number_that_was_given_again_tells_nothing(
-    harm: str, how: str, given: Any, relay: Relay, post: Any, harmed: Faults, caplog: pytest.LogCaptureFixture
+    harm: str, how: str, far: Any, relay: Relay, post: Any, harmed: Faults, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The next transaction after a crash has the number of the one that was lost, and commits."""
     from django.db import transaction
@@ -205,7 +182,7 @@ def test_number_that_was_given_again_tells_nothing(
             relay.cut(how, after=1)
 
     relay.at_cut = crash
-    given(transactions="folded")
+    far(transactions="folded")
     answer = post(view)
     rows = query(harmed.cluster, "SELECT note FROM entry ORDER BY note", "site").split()
     if how == "after":
@@ -221,7 +198,7 @@ def test_number_that_was_given_again_tells_nothing(
 
 @pytest.mark.parametrize("how", ["before", "after"])
 def test_fate_is_told_of_a_session_that_has_state_of_its_own_too(
-    how: str, given: Any, relay: Relay, post: Any, notes: Any, caplog: pytest.LogCaptureFixture
+    how: str, far: Any, relay: Relay, post: Any, notes: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The request cannot go on without it: where its write was saved, it fails, and is not invited again."""
     from django.db import transaction
@@ -232,7 +209,7 @@ def test_fate_is_told_of_a_session_that_has_state_of_its_own_too(
             run(INSERT, "stateful")
             relay.cut(how, after=1)
 
-    given(commit_outcome="always")
+    far(commit_outcome="always")
     answer = post(view)
     assert answer.status_int == 503
     assert ("Retry-After" in answer.headers) == (how == "before")
@@ -242,7 +219,7 @@ def test_fate_is_told_of_a_session_that_has_state_of_its_own_too(
 
 @pytest.mark.parametrize("how", ["before", "after"])
 def test_commit_that_was_not_sent_saved_nothing(
-    how: str, given: Any, relay: Relay, post: Any, notes: Any
+    how: str, far: Any, relay: Relay, post: Any, notes: Any
 ) -> None:
     """The connection is lost when the number is asked for."""
     from django.db import transaction
@@ -252,14 +229,14 @@ def test_commit_that_was_not_sent_saved_nothing(
             run(INSERT, "gone")
             relay.cut(how)
 
-    given()
+    far()
     assert post(view).headers["Retry-After"] == "2"
     assert notes() == []
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_writes_have_no_more_round_trips_than_on_stock_django(
-    mode: str, given: Any, relay: Relay, post: Any
+    mode: str, far: Any, relay: Relay, post: Any
 ) -> None:
     from django.db import transaction
 
@@ -267,7 +244,7 @@ def test_writes_have_no_more_round_trips_than_on_stock_django(
         with transaction.atomic("far"):
             run(INSERT, "one")
 
-    given(**MODES[mode])
+    far(**MODES[mode])
     post(lambda: run("SELECT 1"))
     post(lambda: run("SELECT 1"))
     before = relay.round_trips
@@ -275,14 +252,14 @@ def test_writes_have_no_more_round_trips_than_on_stock_django(
     assert relay.round_trips - before == 3
 
 
-def test_reads_pay_nothing(given: Any, relay: Relay, post: Any) -> None:
+def test_reads_pay_nothing(far: Any, relay: Relay, post: Any) -> None:
     from django.db import transaction
 
     def view() -> None:
         with transaction.atomic("far"):
             run("SELECT 1")
 
-    given()
+    far()
     post(lambda: run("SELECT 1"))
     before = relay.round_trips
     post(view)
@@ -290,7 +267,7 @@ def test_reads_pay_nothing(given: Any, relay: Relay, post: Any) -> None:
 
 
 def test_first_of_two_transactions_is_known_to_be_saved(
-    given: Any, relay: Relay, post: Any, notes: Any
+    far: Any, relay: Relay, post: Any, notes: Any
 ) -> None:
     from django.db import transaction
 
@@ -301,7 +278,7 @@ def test_first_of_two_transactions_is_known_to_be_saved(
             run(INSERT, "second")
             relay.cut("before", after=1)
 
-    given()
+    far()
     answer = post(view)
     assert answer.status_int == 503
     assert "Retry-After" not in answer.headers  # part of it was saved
@@ -309,7 +286,7 @@ def test_first_of_two_transactions_is_known_to_be_saved(
 
 
 def test_write_that_others_may_not_see_yet_is_waited_for(
-    given: Any, relay: Relay, post: Any, notes: Any, server: Server, caplog: pytest.LogCaptureFixture
+    far: Any, relay: Relay, post: Any, notes: Any, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A COMMIT that waits for a standby which is not there: neither committed nor aborted."""
     from django.db import transaction
@@ -322,7 +299,7 @@ def test_write_that_others_may_not_see_yet_is_waited_for(
             run(INSERT, "waits")
             relay.cut("unanswered", after=1)
 
-    given(reconnect_deadline=1.0)
+    far(reconnect_deadline=1.0)
     try:
         answer = post(view)
         assert answer.status_int == 503
@@ -336,7 +313,7 @@ def test_write_that_others_may_not_see_yet_is_waited_for(
 
 
 def test_session_that_waits_for_a_client_that_is_gone_is_ended(
-    given: Any, relay: Relay, post: Any, notes: Any, server: Server
+    far: Any, relay: Relay, post: Any, notes: Any, server: Server
 ) -> None:
     """It has not heard of the loss, and would hold what it wrote for hours."""
     from django.db import transaction
@@ -346,14 +323,14 @@ def test_session_that_waits_for_a_client_that_is_gone_is_ended(
             run(INSERT, "held")
             relay.cut("silently", after=1)
 
-    given()
+    far()
     assert post(view).headers["Retry-After"] == "2"
     assert notes() == []
     assert server("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'") == [(0,)]
 
 
 def test_transaction_of_another_timeline_stays_unknown(
-    given: Any, relay: Relay, post: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    far: Any, relay: Relay, post: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from django.db import transaction
 
@@ -364,14 +341,14 @@ def test_transaction_of_another_timeline_stays_unknown(
             pin.greeting.server = pin.greeting.server._replace(timeline="7 00000001")  # a failover
             relay.cut("after", after=1)
 
-    given()
+    far()
     answer = post(view)
     assert answer.status_int == 503
     assert "Retry-After" not in answer.headers
     assert "another timeline" in caplog.text
 
 
-def test_outcome_can_be_left_alone(given: Any, relay: Relay, post: Any, notes: Any) -> None:
+def test_outcome_can_be_left_alone(far: Any, relay: Relay, post: Any, notes: Any) -> None:
     from django.db import transaction
 
     def view() -> None:
@@ -379,6 +356,6 @@ def test_outcome_can_be_left_alone(given: Any, relay: Relay, post: Any, notes: A
             run(INSERT, "saved")
             relay.cut("after")
 
-    given(commit_outcome=False)
+    far(commit_outcome=False)
     assert "Retry-After" not in post(view).headers
     assert notes() == ["saved"]
