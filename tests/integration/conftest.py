@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from webtest import TestApp
 
 from tests.conftest import Server, site_environment
 from tests.integration.relay import Relay
+from tools.apache import public_folder
 from tools.postgres import Cluster
 from wsgi_persist.worker import registry
 
@@ -65,10 +67,15 @@ def pinned(site: TestApp) -> Callable[[str], Any]:
 
 
 @pytest.fixture
-def relay(server: Server) -> Iterator[Relay]:
-    relay = Relay(server.cluster.port)
+def relay(server: Server, tls_port: int, request: pytest.FixtureRequest) -> Iterator[Relay]:
+    """By TCP, or as the test's parameter *way* says: ``"unix"``, ``"tls"``."""
+    way = getattr(request.node, "callspec", None) and request.node.callspec.params.get("way")
+    folder = public_folder("relay") if way == "unix" else None
+    relay = Relay(tls_port if way == "tls" else server.cluster.port, folder)
     yield relay
     relay.close()
+    if folder is not None:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -78,7 +85,7 @@ def far(site: TestApp, relay: Relay) -> Iterator[Callable[..., None]]:
 
     def define(sslmode: str = "disable", **persist: Any) -> None:
         options = {"sslmode": sslmode, "persist": persist}
-        through = {"HOST": "127.0.0.1", "PORT": relay.port, "OPTIONS": options}
+        through = {"HOST": relay.host, "PORT": relay.port, "OPTIONS": options}
         connections.settings["far"] = {**connections.settings["default"], **through}
 
     yield define

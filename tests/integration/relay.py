@@ -8,22 +8,30 @@ import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 
 class Relay(threading.Thread):
     """One connection at a time.
 
+    :param folder: of its Unix socket; None for TCP.
     :ivar round_trips: how often the client waited for an answer.
     :ivar at_cut: what happens between a cut and the next connection.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, folder: Path | None = None) -> None:
         super().__init__(daemon=True)
         self.upstream = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.host = "127.0.0.1"
+        if folder is not None:
+            self._listener.close()
+            self._listener, self.host = socket.socket(socket.AF_UNIX), str(folder)
+            self._listener.bind(str(folder / f".s.PGSQL.{self.port}"))
+            self._listener.listen()
         self._cut: tuple[str, int] | None = None
         self._kept: list[socket.socket] = []
-        self.port = self._listener.getsockname()[1]
         self.round_trips = 0
         self.at_cut: Callable[[], None] = lambda: None
         self.start()

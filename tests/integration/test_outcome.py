@@ -24,6 +24,7 @@ from wsgi_persist.worker import registry
 # More for who has changed something here.
 TIMES = int(os.environ.get("LOST_COMMITS", "20"))
 INSERT = "INSERT INTO entry (note) VALUES (%s)"
+WAYS = {"unix": "disable", "tls": "require"}
 MODES = {"folded": {}, "lazy": {"transactions": "lazy"}, "stock": {"transactions": "stock"}}
 
 
@@ -69,16 +70,14 @@ def run(sql: str, *params: Any) -> None:
         cursor.execute(sql, params or None)
 
 
-@pytest.mark.parametrize("sslmode", ["disable", "require"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", ["before", "after"])
 def test_fate_of_a_lost_commit_is_told(
-    how: str, mode: str, sslmode: str, far: Any, relay: Relay, post: Any, notes: Any, tls_port: int
+    how: str, mode: str, way: str, far: Any, relay: Relay, post: Any, notes: Any
 ) -> None:
     from django.db import transaction
 
-    if sslmode == "require":
-        relay.upstream = "127.0.0.1", tls_port
     hooks: list[str] = []
 
     def view(note: str) -> None:
@@ -88,7 +87,7 @@ def test_fate_of_a_lost_commit_is_told(
             transaction.on_commit(lambda: hooks.append(note), "far")
             relay.cut(how, after=1)  # the transaction's number is asked for first
 
-    far(sslmode, commit_outcome="always" if mode == "stock" else True, **MODES[mode])
+    far(WAYS[way], commit_outcome="always" if mode == "stock" else True, **MODES[mode])
     posted = [f"{how} {number}" for number in range(TIMES)]
     for note in posted:
         answer = post(lambda note=note: view(note))
@@ -100,16 +99,14 @@ def test_fate_of_a_lost_commit_is_told(
     assert hooks == (posted if how == "after" else [])
 
 
-@pytest.mark.parametrize("sslmode", ["disable", "require"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", ["before", "after"])
 def test_every_write_is_saved_once_where_requests_may_be_run_again(
-    how: str, mode: str, sslmode: str, far: Any, relay: Relay, repeated: Any, notes: Any, tls_port: int
+    how: str, mode: str, way: str, far: Any, relay: Relay, repeated: Any, notes: Any
 ) -> None:
     from django.db import transaction
 
-    if sslmode == "require":
-        relay.upstream = "127.0.0.1", tls_port
     hooks: list[str] = []
     runs: list[str] = []
 
@@ -123,7 +120,7 @@ def test_every_write_is_saved_once_where_requests_may_be_run_again(
                 relay.cut(how, after=1)
 
     outcome = "always" if mode == "stock" else True
-    far(sslmode, commit_outcome=outcome, replay_requests="all", **MODES[mode])
+    far(WAYS[way], commit_outcome=outcome, replay_requests="all", **MODES[mode])
     posted = [f"{how} {number}" for number in range(TIMES)]
     for note in posted:
         answer = repeated(view, note)
