@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from webtest import TestApp
 
@@ -35,6 +35,9 @@ BLOCKS: st.SearchStrategy[Step] = st.recursive(
     max_leaves=6,
 )
 CUT = st.tuples(st.sampled_from(["before", "after", "silently"]), st.integers(0, 8))
+
+
+WRITTEN = ("block", "far", False, [("write", "far")])
 
 
 class RolledBack(Exception):
@@ -114,6 +117,9 @@ def test_answer_agrees_with_what_was_saved(
     kinds: Counter[str] = Counter()
 
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    @example([WRITTEN], [("before", 8)])
+    @example([WRITTEN], [("before", 0)])
+    @example([("write", "far")], [("after", 0)])
     @given(st.lists(BLOCKS, min_size=1, max_size=4), st.lists(CUT, min_size=1, max_size=2))
     def answers(steps: list[Step], cuts: list[Cut]) -> None:
         server("TRUNCATE entry")

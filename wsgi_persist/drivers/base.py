@@ -51,8 +51,8 @@ class Driver(Protocol):
     def send(self, connection: Any, sql: str) -> None:
         """Statements without a result, inside a transaction."""
 
-    def fetch(self, connection: Any, sql: str) -> str | None:
-        """The one value of a query, as text, inside a transaction."""
+    def fetch(self, connection: Any, sql: str) -> tuple[Any, ...]:
+        """The one row of a query, as text, inside a transaction, with as little ado as there can be."""
 
     def speaks_utf8(self, connection: Any) -> bool:
         """Whether the server can take any character that the driver sends."""

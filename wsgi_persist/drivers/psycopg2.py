@@ -86,11 +86,11 @@ class Psycopg2(Common):
         with extensions().cursor(connection) as cursor:
             cursor.execute(sql)
 
-    def fetch(self, connection: Any, sql: str) -> str | None:
+    def fetch(self, connection: Any, sql: str) -> tuple[Any, ...]:
         with extensions().cursor(connection) as cursor:
             cursor.execute(sql)
-            (found,) = cursor.fetchone()
-        return None if found is None else str(found)
+            found: tuple[Any, ...] = cursor.fetchone()
+            return found
 
     def run(self, connection: Any, sql: str) -> None:
         # The driver's plain class: the application may have its own, and statistics in it.

@@ -80,7 +80,7 @@ class Psycopg3(Common):
         for result in results:
             if result.error_message:
                 raise failed(result.error_message.decode(errors="replace"))
-        return tuple(_text(results[0].get_value(0, n)) for n in range(results[0].nfields))
+        return _row(results[0])
 
     def commit(self, connection: Any) -> None:
         connection.commit()
@@ -99,10 +99,10 @@ class Psycopg3(Common):
     def send(self, connection: Any, sql: str) -> None:
         psycopg().ClientCursor(connection).execute(sql)
 
-    def fetch(self, connection: Any, sql: str) -> str | None:
-        with psycopg().ClientCursor(connection) as cursor:
-            cursor.execute(sql)
-            return _text(cursor.pgresult.get_value(0, 0))
+    def fetch(self, connection: Any, sql: str) -> tuple[Any, ...]:
+        connection.pgconn.send_query(sql.encode())
+        (result,) = connection.wait(psycopg().generators.execute(connection.pgconn))
+        return _row(result)
 
     def run(self, connection: Any, sql: str) -> None:
         result = connection.pgconn.exec_(sql.encode())
@@ -127,6 +127,12 @@ class Psycopg3(Common):
         old = connection._prepared
         connection._prepared = new = type(old)()
         new.prepare_threshold, new.prepared_max = old.prepare_threshold, old.prepared_max
+
+
+def _row(result: Any) -> tuple[str | None, ...]:
+    if result.error_message:
+        raise psycopg().errors.error_from_result(result)
+    return tuple(_text(result.get_value(0, n)) for n in range(result.nfields))
 
 
 def _text(value: bytes | None) -> str | None:

@@ -12,10 +12,7 @@ from wsgi_persist.recovery.outage import FIRST_PAUSE, rest
 from wsgi_persist.worker import Scope
 
 # A number of 64 bits, which PostgreSQL has had since 13.
-_NUMBER = (
-    f"{OURS} SELECT pg_catalog.pg_current_xact_id_if_assigned()::text || ' ' || "
-    "pg_catalog.pg_current_wal_insert_lsn()::text"
-)
+_NUMBER = f"{OURS} SELECT pg_catalog.pg_current_xact_id_if_assigned(), pg_catalog.pg_current_wal_insert_lsn()"
 # What a server has not written to its log before it crashes is forgotten, and with it the number: the next
 # transaction gets it again. A COMMIT's place in the log is behind the position that was asked for before it.
 _FATE = f"""{OURS} SELECT CASE
@@ -65,11 +62,8 @@ def mark_of(pin: PinnedConnection | None) -> Mark | None:
     server = pin.greeting.server
     if driver is None or server is None or driver.status(connection) != IN_TRANSACTION:
         return None
-    found = driver.fetch(connection, _NUMBER)
-    if found is None:
-        return None
-    number, position = found.split()
-    return Mark(number, position, server, pin.greeting.present)
+    number, position = driver.fetch(connection, _NUMBER)
+    return None if number is None else Mark(number, position, server, pin.greeting.present)
 
 
 def _may_ask(pin: PinnedConnection) -> bool:
