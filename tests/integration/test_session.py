@@ -528,6 +528,27 @@ def test_transaction_pooler_is_never_reset(site: TestApp, server: Server, with_p
     assert not any(statement.startswith("CLOSE ALL") for statement in server.statements())
 
 
+@pytest.mark.parametrize(
+    ("sql", "kind"),
+    [
+        ("SET work_mem = 64001", "SET"),
+        ("SELECT pg_advisory_lock(71) AS shared", "advisory"),
+        ("CREATE TEMP TABLE shared (a int)", "temporary"),
+        ("LISTEN shared", "LISTEN"),
+        ("PREPARE shared AS SELECT 1", "PREPARE"),
+    ],
+)
+def test_what_is_shared_behind_a_pooler_is_told_with_the_request(
+    sql: str, kind: str, site: TestApp, with_policy: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_policy(pooler="transaction")
+    run(site, ["BEGIN", "SET LOCAL work_mem = 64000", "SELECT pg_advisory_xact_lock(1)", "COMMIT"])
+    assert "shared behind the pooler" not in caplog.text
+    run(site, [sql])
+    told = f"session state of GET '/run/' is shared behind the pooler ({kind}): {sql!r}"
+    assert told in caplog.text
+
+
 def test_reset_that_fails_drops_the_connection(site: TestApp, pinned: Any) -> None:
     before = int(site.get("/pid/").text)
     pinned().session._as_new._own["settings"] = "SELECT 1/0"

@@ -55,6 +55,13 @@ class Reports:
         else:
             self._report(f"session state left by {request} ({note.reason}): {note.sql!r:.200}")
 
+    def shared(self, request: object, note: Note) -> None:
+        """Behind a pooler it is left to whoever is served by that session next."""
+        if self._raises or is_news(note.sql):
+            self._report(
+                f"session state of {request} is shared behind the pooler ({note.reason}): {note.sql!r:.200}"
+            )
+
     def _report(self, what: str) -> None:
         logger.warning("pin %r: %s", self._name, what)
         if self._raises:

@@ -197,11 +197,13 @@ class Session:
     def _clean(self, request: object) -> str | None:
         if not self._resets:
             if self._policy.pooler == "transaction":
+                if self.leaves is not NOTHING:
+                    self.reports.shared(request, self._worst())
                 self.settle()  # every transaction has another session there
             return None
         self._look()
         if self.leaves is not NOTHING:
-            note = max(self._notes.values(), key=lambda note: note.leaves.value)
+            note = self._worst()
             tell("leak", self._name, request, what=note.reason, sql=note.sql)
             self.reports.leak(request, note)
             if note.leaves is Leaves.FOR_GOOD or self._as_new.is_beyond_reset:
@@ -211,6 +213,9 @@ class Session:
         self._as_new.reset()
         self.settle()
         return None
+
+    def _worst(self) -> Note:
+        return max(self._notes.values(), key=lambda note: note.leaves.value)
 
     def _look(self) -> None:
         """Note what the request has left, now that it is over."""
