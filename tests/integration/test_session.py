@@ -389,13 +389,10 @@ def test_prepared_statements_of_the_driver_are_forgotten(site: TestApp) -> None:
 def test_functions_of_extensions_are_known(
     extension: str, statement: str, resets: int, site: TestApp, server: Server
 ) -> None:
-    from wsgi_persist.pins import pg_catalog
-
     if not server("SELECT 1 FROM pg_available_extensions WHERE name = %s", extension):
         pytest.skip(f"this PostgreSQL has no {extension}: set PG_BIN to one that has")
     server(f"CREATE EXTENSION {extension}")
     server("CREATE OR REPLACE FUNCTION pay() RETURNS int LANGUAGE sql AS 'SELECT 1'")
-    pg_catalog._classifiers.clear()
     try:
         site.get("/pid/")
         server.mark()
@@ -403,14 +400,10 @@ def test_functions_of_extensions_are_known(
         assert len([sent for sent in server.statements() if sent.startswith("CLOSE ALL")]) == resets
     finally:
         server(f"DROP EXTENSION {extension}")
-        pg_catalog._classifiers.clear()
 
 
 def test_user_function_with_a_built_ins_name_loses_its_place(site: TestApp, server: Server) -> None:
-    from wsgi_persist.pins import pg_catalog
-
     server("CREATE FUNCTION public.lower(integer) RETURNS text LANGUAGE sql AS $$ SELECT $1::text $$")
-    pg_catalog._classifiers.clear()
     try:
         site.get("/pid/")
         server.mark()
@@ -418,7 +411,6 @@ def test_user_function_with_a_built_ins_name_loses_its_place(site: TestApp, serv
         assert any(statement.startswith("CLOSE ALL") for statement in server.statements())
     finally:
         server("DROP FUNCTION public.lower(integer)")
-        pg_catalog._classifiers.clear()
 
 
 def test_report_names_request_and_statement_once(site: TestApp, reported: Callable[[], list[str]]) -> None:

@@ -361,7 +361,6 @@ FUNCTIONS = {
 def test_own_function_that_is_immutable_leaves_nothing(kind: str, site: TestApp, server: Server) -> None:
     create, leaves = FUNCTIONS[kind]
     server(create)
-    pg_catalog._classifiers.clear()
     try:
         site.get("/pid/")
         server.mark()
@@ -371,4 +370,34 @@ def test_own_function_that_is_immutable_leaves_nothing(kind: str, site: TestApp,
         server(
             "DROP ROUTINE own(int); DROP FUNCTION IF EXISTS own(text), step;DROP SCHEMA IF EXISTS app CASCADE"
         )
-        pg_catalog._classifiers.clear()
+
+
+SETS = "RETURNS text LANGUAGE sql AS $$ SELECT set_config('work_mem', '2345kB', false) $$"
+
+
+@pytest.mark.parametrize(
+    ("changed", "call", "left"),
+    [
+        (None, "SELECT own(1)", "2345kB"),
+        (f"CREATE OR REPLACE FUNCTION own(int) {SETS}", "SELECT own(1)", "4MB"),
+        ("ALTER FUNCTION own(int) VOLATILE", "SELECT own(1)", "4MB"),
+        (f"CREATE FUNCTION public.lower(int) {SETS}", "SELECT lower(1)", "4MB"),
+    ],
+    ids=["nothing", "replaced", "altered", "a built-in's name"],
+)
+def test_new_connection_knows_what_became_of_functions(
+    changed: str | None, call: str, left: str, site: TestApp, server: Server
+) -> None:
+    """At no round trip more, but where there is something to know."""
+    server(f"CREATE FUNCTION own(int) {SETS} IMMUTABLE")
+    try:
+        site.get("/pid/")
+        server(changed or "SELECT 1")
+        server.terminate(server.backends()[0])
+        server.mark()
+        run(site, [call])
+        asked = [sql for sql in server.statements() if "string_agg" in sql]
+        assert len(asked) == (2 if changed else 1)
+        assert site.get("/sql/?sql=SHOW work_mem").text == left
+    finally:
+        server("DROP FUNCTION own(int); DROP FUNCTION IF EXISTS public.lower(int)")

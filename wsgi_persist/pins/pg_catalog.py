@@ -64,25 +64,36 @@ _FUNCTIONS = f"""
                                         'information_schema'::pg_catalog.regnamespace)
            GROUP BY p.proname) names) functions"""
 
+# Another one when such a function was created, altered or dropped; the server's own have lower numbers.
+_STAND = """
+    (SELECT pg_catalog.concat_ws(' ', pg_catalog.count(*), pg_catalog.max(oid),
+                                 pg_catalog.sum(xmin::text::bigint))
+     FROM pg_catalog.pg_proc WHERE oid >= 16384)"""
+
 Own = dict[str, Any]
 
-# What the catalogue said of a database's functions, once per process.
-_classifiers: dict[tuple[object, ...], Classifier] = {}
+# What the catalogue said of a database's functions when they stood so, once per process.
+_classifiers: dict[tuple[object, ...], tuple[str, Classifier]] = {}
 
 
 def learn(driver: Driver, connection: Any) -> tuple[Classifier, Own]:
-    """One query when a connection is new; the first in a process and database asks for more."""
+    """One query when a connection is new; another one where functions have changed since the last."""
     database = driver.database(connection)
-    classifier = _classifiers.get(database)
-    if classifier is not None:
-        return classifier, ask(driver, connection)
-    sql = f"{OURS} SELECT {', '.join(_OWN.values())}, trusted, others FROM {_FUNCTIONS}"
-    *found, trusted, others = driver.row(connection, sql)
+    sql = f"{OURS} SELECT {', '.join(_OWN.values())}, {_STAND}"
+    if known := _classifiers.get(database):
+        *found, stand = driver.row(connection, sql)
+        if stand == known[0]:
+            return known[1], _own(found)
+    *found, stand, trusted, others = driver.row(connection, f"{sql}, trusted, others FROM {_FUNCTIONS}")
     # Compared here and not there: a name may be a built-in of a newer version than the server's.
     shadowed = (BUILT_INS | KEYWORDS).intersection(others or ())
-    functions = Functions(frozenset(trusted or ()), shadowed)
-    classifier = _classifiers[database] = Classifier(functions)
-    return classifier, dict(zip(_OWN, found, strict=True))
+    classifier = Classifier(Functions(frozenset(trusted or ()), shadowed))
+    _classifiers[database] = stand, classifier
+    return classifier, _own(found)
+
+
+def _own(found: Iterable[Any]) -> Own:
+    return dict(zip(_OWN, found, strict=True))
 
 
 def ask(driver: Driver, connection: Any, kinds: Iterable[str] = _OWN) -> Own:

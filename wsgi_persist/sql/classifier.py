@@ -29,7 +29,7 @@ _SAVEPOINT = re.compile(r'(RELEASE |ROLLBACK TO )?SAVEPOINT "\w+"', re.ASCII)
 
 
 class Functions(NamedTuple):
-    """What is known of the functions of one database, read once per process.
+    """What is known of the functions of one database, as it was when its connection was opened.
 
     :param trusted: functions of extensions that are immutable or stable, and a user's own that are
         immutable: as good as built-in.
