@@ -509,6 +509,29 @@ def test_deadline_is_no_other_connections(faults: Faults, driver: Any) -> None:
     thread.join()
 
 
+class Hasty:
+    """A psycopg 3 connection's libpq, of which nothing may be wanted that it has to wait for."""
+
+    def __init__(self, connection: Any) -> None:
+        self.pgconn, self._own = self, connection.pgconn
+        self.OperationalError = connection.OperationalError
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def get_result(self) -> Any:
+        assert not self._own.is_busy(), "it waits without a deadline, and no other thread runs"
+        return self._own.get_result()
+
+
+@pytest.mark.skipif(DRIVER != "psycopg", reason="psycopg2 has its own waiting")
+def test_deadline_holds_for_what_follows_an_error(faults: Faults, driver: Any) -> None:
+    with closing(faults.connect()) as connection:
+        for _ in range(200):
+            with pytest.raises(driver.OperationalError, match="division by zero"):
+                driver_of(connection).ask(Hasty(connection), "SELECT 1 / 0", 2.0)
+
+
 def test_deaf_at_the_ping_is_answered(
     alias: Any, faults: Faults, visit: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -69,14 +69,14 @@ class Psycopg3(Common):
         pgconn, failed = connection.pgconn, connection.OperationalError
         pgconn.send_query(sql.encode())
         give_up = time.monotonic() + timeout
-        readable = select.poll()
-        readable.register(pgconn.socket, select.POLLIN)
-        while pgconn.is_busy():
-            left = give_up - time.monotonic()
-            if left <= 0 or not readable.poll(left * 1000):
+
+        def next_result() -> Any:
+            # libpq would wait for it without an end, and let no other thread run meanwhile.
+            if not _arrives(pgconn, give_up):
                 raise failed(f"no answer within {timeout:.1f} s")
-            pgconn.consume_input()
-        results = list(iter(pgconn.get_result, None))
+            return pgconn.get_result()
+
+        results = list(iter(next_result, None))
         for result in results:
             if result.error_message:
                 raise failed(result.error_message.decode(errors="replace"))
@@ -133,6 +133,18 @@ def _row(result: Any) -> tuple[str | None, ...]:
     if result.error_message:
         raise psycopg().errors.error_from_result(result)
     return tuple(_text(result.get_value(0, n)) for n in range(result.nfields))
+
+
+def _arrives(pgconn: Any, give_up: float) -> bool:
+    """Whether the next result, or word that there is none, is here in time."""
+    readable = select.poll()
+    readable.register(pgconn.socket, select.POLLIN)
+    while pgconn.is_busy():
+        left = give_up - time.monotonic()
+        if left <= 0 or not readable.poll(left * 1000):
+            return False
+        pgconn.consume_input()
+    return True
 
 
 def _text(value: bytes | None) -> str | None:
