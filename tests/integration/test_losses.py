@@ -23,6 +23,7 @@ from tests.front import Front
 from tests.site.extra import extra_view
 from tools.postgres import Cluster
 from wsgi_persist.drivers import driver_of
+from wsgi_persist.recovery import replay
 from wsgi_persist.worker import registry
 
 ALIAS = "harmed"
@@ -266,6 +267,57 @@ def test_statement_that_is_sent_again_never_runs_twice_at_once(
     assert len(cut.accepted()) == 2
 
 
+@pytest.fixture
+def humble(faults: Faults) -> Iterator[str]:
+    """A role that may not even end its own sessions, as on some hosted servers."""
+    end = "EXECUTE ON FUNCTION pg_catalog.pg_terminate_backend"
+    query(faults.cluster, "CREATE ROLE humble LOGIN", "site")
+    query(faults.cluster, f"REVOKE {end} FROM PUBLIC", "site")
+    yield "humble"
+    faults.terminate_all()
+    query(faults.cluster, f"GRANT {end} TO PUBLIC", "site")
+    query(faults.cluster, "DROP ROLE humble", "site")
+
+
+@pytest.mark.parametrize(("short", "status"), [(60.0, 200), (0.0, 503)])
+@pytest.mark.parametrize("why", ["pooler", "role"])
+def test_statement_that_ran_for_long_and_may_still_run_is_not_sent_again(
+    why: str,
+    short: float,
+    status: int,
+    cut: Proxy,
+    alias: Any,
+    faults: Faults,
+    visit: Any,
+    humble: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def cut_off() -> None:
+        eventually(lambda: faults.busy("pg_sleep"), 1)
+        cut.reset()
+
+    def sleep() -> None:
+        thread.start()
+        run("SELECT pg_sleep(2)")
+
+    monkeypatch.setattr(replay, "SHORT", short)
+    options = {"persist": {"pooler": "session"}} if why == "pooler" else {}
+    alias("127.0.0.1", cut.port, OPTIONS=options, USER=humble)
+    thread = threading.Thread(target=cut_off)
+    visit(sleep, status=status)
+    thread.join()
+    assert len(cut.accepted()) == (2 if status == 200 else 1)
+
+
+def test_statement_that_a_poolers_timeout_cuts_off_runs_once(alias: Any, faults: Faults, visit: Any) -> None:
+    """It tells its client farewell, and the server nothing."""
+    with or_skip(), PgBouncer(faults.cluster, settings={"query_timeout": 2}) as pgbouncer:
+        alias("127.0.0.1", pgbouncer.port)
+        visit(lambda: run("SELECT pg_sleep(8)"), status=503)
+        assert faults.busy("pg_sleep") == 1
+        faults.terminate_all()
+
+
 @pytest.mark.parametrize("pooler", [None, "session"])
 def test_statement_that_is_not_sent_again_is_ended_by_the_next_connection(
     pooler: str | None, cut: Proxy, alias: Any, faults: Faults, visit: Any
@@ -310,8 +362,8 @@ def test_second_restart_while_the_new_connection_asks_is_one_more_loss(
     monkeypatch.setattr(greeting, "_ask", restart_before)
     visit(run, cut.reset, run)
     assert len(asked) == 3
-    assert "pg_terminate_backend" not in asked[0]
-    assert all("pg_terminate_backend" in sql for sql in asked[1:])
+    assert "pg_terminate_backend(" not in asked[0]
+    assert all("pg_terminate_backend(" in sql for sql in asked[1:])
 
 
 def sent_when_reconnecting(faults: Faults, visit: Any, harm: Harm) -> int:

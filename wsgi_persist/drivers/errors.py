@@ -48,6 +48,11 @@ def is_farewell(error: BaseException | None) -> bool:
     return said in FAREWELLS
 
 
+def has_ended(error: BaseException | None) -> bool:
+    """Whether the session runs nothing any more; a pooler that says farewell leaves it to the server."""
+    return is_farewell(error) and not (sqlstate(error) or "").startswith("08")
+
+
 def severity(diagnosis: Any) -> str | None:
     """As the server means it; PgBouncer says it in one field alone, in English."""
     found: str | None = diagnosis.severity_nonlocalized or diagnosis.severity

@@ -14,11 +14,15 @@ from wsgi_persist.policy import Policy
 logger = logging.getLogger("wsgi_persist.greeting")
 
 _PAUSE = 0.02
+_NOBODY = "0"  # in place of a process id
 
 # The epoch: as text it is the same in every time zone and date style.
 STARTED = "EXTRACT(epoch FROM backend_start)::text"
+# Null where the role may not end sessions.
 _WHO = f"""{OURS} SELECT pg_catalog.pg_backend_pid(),
-    (SELECT {STARTED} FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()))"""
+    (SELECT {STARTED} FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())
+     WHERE pg_catalog.has_function_privilege(
+         'pg_catalog.pg_terminate_backend'::pg_catalog.regproc, 'EXECUTE'))"""
 # None where it has not taken over, or knows no fate of transactions. From PostgreSQL 15 on a crash, and
 # nothing else of itself, resets all statistics.
 _SERVER = """
@@ -86,7 +90,7 @@ class Greeting:
         # The first asks for what a hardened server may not tell every role.
         for sql in (f"{_WHO}, {end}, {_SERVER}", f"{_WHO}, {end}"):
             pid, started, running, *server = _ask(driver, connection, sql, timeout)
-            if started is not None:
+            if pid != _NOBODY:
                 break
         if lost is not None and running != "0":
             logger.warning(
@@ -101,14 +105,15 @@ class Greeting:
         self.present = Backend(int(pid), started) if is_direct else None
         self._lost = None
 
-    def outlive(self) -> None:
-        """The connection is lost, but its session may live: the next connection is to end it first."""
+    def outlive(self) -> bool:
+        """The connection is lost, but its session may live: whether the next one will end it first."""
         policy = self._policy
         # Pgpool says the server's number, and gives a session that its client has left to another one.
         if policy.pooler is None:
             self._lost = self.present
             # By then no request waits any more that would send its statement again.
             self._forget_at = self._clock() + 2 * policy.reconnect_deadline + policy.connect_timeout
+        return self._lost is not None
 
     def _outliving(self) -> Backend | None:
         return self._lost if self._clock() < self._forget_at else None
@@ -123,4 +128,4 @@ def _ask(driver: Driver, connection: Any, sql: str, timeout: float) -> tuple[Any
         # An answer, if not the one asked for: the role may not see sessions, or the server knows of none.
         logger.debug("the server does not tell of its sessions: %s", error)
         driver.rollback(connection)
-        return "0", None, "0"
+        return _NOBODY, None, "0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, NamedTuple, Protocol
 
-from wsgi_persist.drivers import driver_error, driver_of, first_line, is_farewell, sqlstate
+from wsgi_persist.drivers import driver_error, driver_of, first_line, has_ended, is_farewell, sqlstate
 from wsgi_persist.events import tell
 from wsgi_persist.pins import PinnedConnection, Session, Standing
 from wsgi_persist.recovery.outcome import Fate, Mark, learn
@@ -16,7 +16,7 @@ logger = logging.getLogger("wsgi_persist.replay")
 
 # How often a statement is sent again: it may be what brings the server down.
 MOST = 3
-# Seconds; who does not wait for the database has short statements sent again all the same.
+# Seconds; what has run for less is sent again where nobody waits for the database, and beside itself.
 SHORT = 1.0
 
 
@@ -62,9 +62,10 @@ def recovers(owner: Owner, scope: Scope, pin: PinnedConnection, sent: Sent, erro
     unknown = _may_be_done(session, sent, in_flight)
     # What a transaction did that had not ended is undone by the server.
     session.wrote = False
-    if not (unknown or scope.no_replay or is_farewell(error)):
-        pin.greeting.outlive()
-    why_not = _refusal(scope, pin, sent)
+    runs_on = not has_ended(error)
+    if runs_on and not (unknown or scope.no_replay):
+        runs_on = not pin.greeting.outlive()
+    why_not = _refusal(scope, pin, sent, runs_on)
     _log(scope, pin, f"its statement is {f'not sent again ({why_not})' if why_not else 'sent again'}", error)
     tell("lost" if why_not else "replayed", pin.name, scope, why_not or first_line(error))
     if why_not is None:
@@ -170,8 +171,11 @@ def _log(scope: Scope, pin: PinnedConnection, what: str, error: Exception, backe
     logger.warning("pin %r: lost backend %d in %s, %s: %s", pin.name, lost, scope, what, first_line(error))
 
 
-def _refusal(scope: Scope, pin: PinnedConnection, sent: Sent) -> str | None:
-    """Why it must not be sent again."""
+def _refusal(scope: Scope, pin: PinnedConnection, sent: Sent, runs_on: bool) -> str | None:
+    """Why it must not be sent again.
+
+    :param runs_on: whether the lost session may still run it then.
+    """
     session = pin.session
     assert session is not None
     if pin.policy.replay == "off":
@@ -188,7 +192,7 @@ def _refusal(scope: Scope, pin: PinnedConnection, sent: Sent) -> str | None:
         return "it has a server-side cursor"
     if not sent.left:
         return "it was, several times"
-    if sent.ran > max(pin.policy.reconnect_deadline, SHORT):
+    if sent.ran > (SHORT if runs_on else max(pin.policy.reconnect_deadline, SHORT)):
         return "it had run for too long"
     kind = session.verdict_on(sent.query).kind
     if kind is Kind.OTHER:
