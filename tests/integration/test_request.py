@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 from webtest import TestApp
 
 from tests.conftest import Server, eventually
+from tests.site import views
 from tests.site.extra import extra_view
 from wsgi_persist.worker import entrance
 
@@ -75,6 +77,52 @@ def test_transaction_left_open_is_rolled_back(
     assert notes() == ["next"]
     site.get("/write-in-atomic/?note=atomic")
     assert notes() == ["next", "atomic"]
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["one block", "two blocks"])
+@pytest.mark.parametrize("new", [False, True], ids=["same connection", "new connection"])
+@pytest.mark.parametrize("end", ["closed", "collected", "gone on with"])
+def test_atomic_block_that_outlives_its_request_ends_no_other(
+    end: str, new: bool, nested: bool, site: TestApp, server: Server, notes: Callable[[], list[str]]
+) -> None:
+    from django.db import transaction
+    from django.http import HttpResponse
+
+    def generate() -> Iterator[None]:
+        with transaction.atomic(), transaction.atomic() if nested else nullcontext():
+            views.scalar("INSERT INTO entry (note) VALUES ('left')")
+            yield
+
+    def leave_open(request: Any) -> HttpResponse:
+        kept.append(generate())
+        next(kept[0])
+        return HttpResponse()
+
+    def write(request: Any) -> HttpResponse:
+        with transaction.atomic():
+            views.scalar("INSERT INTO entry (note) VALUES ('one')")
+            with transaction.atomic():
+                views.scalar("INSERT INTO entry (note) VALUES ('two')")
+                ends[end]()
+            views.scalar("INSERT INTO entry (note) VALUES ('three')")
+        return HttpResponse()
+
+    def go_on() -> None:
+        with pytest.raises(transaction.TransactionManagementError, match="when its request ended"):
+            next(kept[0])
+
+    kept: list[Any] = []
+    ends = {"closed": lambda: kept[0].close(), "collected": kept.clear, "gone on with": go_on}
+    with extra_view(leave_open):
+        site.get("/extra/")
+    if new:
+        server.terminate(server.backends()[0])
+    with extra_view(write):
+        site.get("/extra/")
+    assert notes() == ["one", "two", "three"]
+    kept.clear()
+    site.get("/write-in-atomic/?note=next")
+    assert notes()[3:] == ["next"]
 
 
 def test_close_by_the_application_means_close(site: TestApp, server: Server) -> None:

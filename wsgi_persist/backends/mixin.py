@@ -14,7 +14,7 @@ from wsgi_persist.backends.opening import Claim, OpeningMixin
 from wsgi_persist.backends.options import policy_of
 from wsgi_persist.backends.reconnect import ReconnectMixin
 from wsgi_persist.backends.sharing import SharingMixin
-from wsgi_persist.backends.transaction import come_to_rest
+from wsgi_persist.backends.transaction import Blocks, come_to_rest
 from wsgi_persist.pins import CLOSED, LOST, PinnedConnection, State
 from wsgi_persist.worker import Scope, close_idle, current
 
@@ -42,6 +42,7 @@ class PersistMixin(SharingMixin, OpeningMixin, ReconnectMixin):
         connection = scope.lease(pin, self)
         if connection is None:
             self._open(scope, pin)
+            self.atomic_blocks = Blocks()  # the stock connect() has made a plain list
         else:
             self._adopt(pin, connection)
 

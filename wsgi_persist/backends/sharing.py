@@ -86,7 +86,8 @@ class SharingMixin(Base):
         )
         left = self.savepoint_ids[len(mark.savepoints) :]
         self._roll_back_to(left[0] if left else None)
-        self.atomic_blocks, self.savepoint_ids = mark.blocks, mark.savepoints
+        del self.atomic_blocks[depth:]
+        self.savepoint_ids = mark.savepoints
         self.in_atomic_block, self.commit_on_exit = mark.in_atomic_block, mark.commit_on_exit
 
     def _roll_back_to(self, savepoint: str | None) -> None:

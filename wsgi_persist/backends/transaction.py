@@ -6,6 +6,8 @@ import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from django.db.transaction import Atomic, TransactionManagementError
+
 from wsgi_persist.backends.signals import note_writes
 from wsgi_persist.pins import PinnedConnection, Transaction
 
@@ -15,11 +17,28 @@ else:
     Base = object
 
 
+class Blocks(list[Any]):
+    """The atomic blocks that are open.
+
+    One that outlived its request, as a generator's does, is none of them: it was rolled back then, and must
+    not end another's when the generator is closed or collected.
+    """
+
+    def pop(self, *at: Any) -> Any:
+        leaving = sys._getframe(1).f_locals  # of Atomic.__exit__(), which does not say which it is
+        block = leaving["self"]
+        if block in self or not isinstance(block, Atomic):
+            return super().pop(*at)
+        raise leaving["exc_value"] or TransactionManagementError(
+            "this atomic block was rolled back when its request ended"
+        )
+
+
 def come_to_rest(wrapper: Any) -> None:
     """There is none."""
     wrapper.in_atomic_block = False
     wrapper.savepoint_ids = []
-    wrapper.atomic_blocks = []
+    wrapper.atomic_blocks = Blocks()
     wrapper.commit_on_exit = True
     wrapper.needs_rollback = False
     wrapper.rollback_exc = None
