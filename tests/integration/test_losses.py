@@ -373,7 +373,8 @@ def sent_when_reconnecting(faults: Faults, visit: Any, harm: Harm) -> int:
         return faults.cluster.log.read_text(errors="replace").count("LOG:  statement: ")
 
     counted: list[int] = []
-    visit(run, harm, lambda: counted.append(lines()), run, lambda: counted.append(lines()))
+    ended = lambda: eventually(faults.backends, [])  # noqa: E731  # else it is asked for again
+    visit(run, harm, ended, lambda: counted.append(lines()), run, lambda: counted.append(lines()))
     return counted[1] - counted[0]
 
 
