@@ -120,6 +120,7 @@ def test_answer_agrees_with_what_was_saved(
     @example([WRITTEN], [("before", 8)])
     @example([WRITTEN], [("before", 0)])
     @example([("write", "far")], [("after", 0)])
+    @example([("block", "far", False, [*WRITTEN[3], ("block", "far", True, [("read",)])])], [("before", 2)])
     @given(st.lists(BLOCKS, min_size=1, max_size=4), st.lists(CUT, min_size=1, max_size=2))
     def answers(steps: list[Step], cuts: list[Cut]) -> None:
         server("TRUNCATE entry")

@@ -6,6 +6,7 @@ import importlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -356,3 +357,102 @@ def test_outcome_can_be_left_alone(far: Any, relay: Relay, post: Any, notes: Any
     far(commit_outcome=False)
     assert "Retry-After" not in post(view).headers
     assert notes() == ["saved"]
+
+
+# A savepoint's rollback that is lost: Django keeps the error to itself, and the transaction is gone.
+
+
+def inner_block_fails(lose: Callable[[], None]) -> None:
+    """The application rolls back a part of what it did, on purpose."""
+    from django.db import transaction
+
+    with suppress(KeyError), transaction.atomic("far"):
+        run(INSERT, "inner")
+        lose()
+        raise KeyError
+
+
+def inner_block_is_lost(lose: Callable[[], None]) -> None:
+    """The application gets over an error of the database, as Django's cache in the database does."""
+    from django.db import DatabaseError, transaction
+
+    with suppress(DatabaseError), transaction.atomic("far"):
+        run(INSERT, "inner")
+        lose()
+        run(INSERT, "never")
+
+
+INNER = [inner_block_fails, inner_block_is_lost]
+
+
+@pytest.mark.parametrize("amid", [False, True], ids=["", "amid an exception"])
+@pytest.mark.parametrize("inner", INNER)
+@pytest.mark.parametrize("mode", MODES)
+def test_block_whose_savepoint_was_lost_does_not_end_well(
+    mode: str, inner: Any, amid: bool, far: Any, relay: Relay, post: Any, notes: Any
+) -> None:
+    from django.db import transaction
+
+    def block() -> None:
+        with transaction.atomic("far"):
+            run(INSERT, "outer")
+            inner(lambda: relay.cut("before"))
+
+    def view() -> None:
+        try:
+            if amid:
+                raise LookupError
+            block()
+        except LookupError:
+            block()
+
+    far(**MODES[mode])
+    answer = post(view)
+    assert (answer.status_int, "Retry-After" in answer.headers) == (503, True)
+    assert notes() == []
+    assert post(lambda: run(INSERT, "later")).text == "done"
+
+
+@pytest.mark.parametrize("inner", INNER)
+def test_block_whose_savepoint_was_lost_is_run_again(
+    inner: Any, far: Any, relay: Relay, repeated: Any, notes: Any
+) -> None:
+    from django.db import transaction
+
+    runs: list[None] = []
+
+    def lose() -> None:
+        if len(runs) == 1:
+            relay.cut("before")
+
+    def view(note: str) -> None:
+        runs.append(None)
+        with transaction.atomic("far"):
+            run(INSERT, note)
+            inner(lose)
+
+    far(replay_requests="all")
+    assert repeated(view, "outer").text == "done"
+    assert len(runs) == 2
+    assert "outer" in notes()
+
+
+@pytest.mark.parametrize("inner", INNER)
+def test_what_the_application_raises_itself_comes_first(
+    inner: Any, far: Any, relay: Relay, post: Any
+) -> None:
+    from django.db import transaction
+
+    raised: list[str] = []
+
+    def view() -> None:
+        try:
+            with transaction.atomic("far"):
+                inner(lambda: relay.cut("before"))
+                raise ValueError
+        except ValueError:
+            raised.append("its own")
+
+    far()
+    post(view)
+    assert raised == ["its own"]

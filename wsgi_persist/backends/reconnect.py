@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from wsgi_persist.backends.cursors import Replaying, ReplayingDebug
 from wsgi_persist.backends.transaction import TransactionMixin, state_of
+from wsgi_persist.drivers import comes_from_loss
 from wsgi_persist.pins import LOST, Standing
 from wsgi_persist.recovery import Sent, mark_of, recovers, survives_commit, was_replaced
 from wsgi_persist.worker import current
@@ -13,6 +15,9 @@ from wsgi_persist.worker import current
 
 class ReconnectMixin(TransactionMixin):
     """A wrapper whose statements are sent again on a new connection, where that is safe."""
+
+    _unsaid: Exception | None = None  # that a savepoint's rollback was lost
+    _amid: int | None = None  # the exception that was being handled when the transaction began, if any
 
     def make_cursor(self, cursor: Any) -> Replaying:
         if not hasattr(cursor, "tells"):
@@ -82,7 +87,32 @@ class ReconnectMixin(TransactionMixin):
         def detach(self) -> None:
             """The wrapper has no connection any more."""
 
+    # Atomic.__exit__() keeps this error to itself, and the outermost block ends as if all were well, without
+    # what it wrote: a 200 for nothing.
+    def _savepoint_rollback(self, sid: str) -> None:
+        try:
+            super()._savepoint_rollback(sid)
+        except Exception as error:
+            if comes_from_loss(error):
+                self._unsaid = error
+            raise
+
+    def _say(self) -> None:
+        """A block has ended in which a connection was lost: raise that, unless something is raised anyway."""
+        error, self._unsaid = self._unsaid, None
+        if error is not None and id(sys.exc_info()[1]) == self._amid:
+            raise error
+
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
+        if not autocommit:
+            self._unsaid, self._amid = None, id(sys.exc_info()[1])
+        try:
+            self._set_autocommit_or_wait(autocommit, *args, **kwargs)
+        finally:
+            if autocommit:
+                self._say()
+
+    def _set_autocommit_or_wait(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
         if autocommit and self.connection is None and self._can_wait():
             # The end of a block whose connection was lost: a new one is in autocommit, once needed.
             self.autocommit = True
