@@ -68,13 +68,16 @@ STEPS: st.SearchStrategy[Step] = st.recursive(
 
 
 def uncaught(program: list[Step]) -> list[Step]:
-    """The same, but that errors of statements end the block."""
+    """The same, but that errors of statements end the block, up to a savepoint before it."""
     return [_uncaught(step) for step in program]
 
 
 def _uncaught(step: Step) -> Step:
     if step[0] == "execute":
         return *step[:2], False
+    if step[0] == "atomic":
+        _, savepoint, durable, catches, steps = step
+        return "atomic", savepoint, durable, catches and savepoint, uncaught(steps)
     return tuple(uncaught(part) if isinstance(part, list) else part for part in step)
 
 
