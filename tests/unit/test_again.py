@@ -146,6 +146,23 @@ def test_length_that_is_none(length: str) -> None:
     assert send(app, BytesIO(), CONTENT_LENGTH=length)[0].startswith(str(expected))
 
 
+def test_body_of_http_2_has_no_length() -> None:
+    app = Flaky(lambda body: body.read())
+    assert send(app, BytesIO(BODY), **{"wsgi.input_terminated": True})[0] == "200 OK"
+    assert app.read == [BODY, BODY]
+
+
+@pytest.mark.parametrize("given", [{"CONTENT_LENGTH": str(len(BODY))}, {"wsgi.input_terminated": True}])
+def test_input_that_gives_less_than_was_asked_for(given: Any) -> None:
+    class Slow(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(min(size or 3, 3) if size != -1 else 3)
+
+    app = Flaky(lambda body: body.read(5))
+    assert send(app, Slow(BODY), **given)[0] == "200 OK"
+    assert app.read == [BODY[:3], BODY[:5]]
+
+
 def test_chunks_that_the_server_does_not_put_together() -> None:
     """uWSGI has a function of its own for them."""
     assert send(Flaky(lambda body: None), BytesIO(), HTTP_TRANSFER_ENCODING="chunked")[0].startswith("503")
@@ -254,6 +271,21 @@ def test_status_that_was_given_before_is_replaced() -> None:
         return [b"done"]
 
     assert send(app, BytesIO())[0] == "201 Created"
+
+
+def test_write_after_the_answer_has_begun() -> None:
+    """As of an application that keeps its errors in the database."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        runs.append(environ)
+        lose()
+        start_response("500 Internal Server Error", [])
+        current().wrote = True  # type: ignore[union-attr]
+        return [b"sorry"]
+
+    runs: list[object] = []
+    assert "Retry-After" not in client(app).post("/", status=503).headers
+    assert len(runs) == 1
 
 
 def test_second_loss_is_said() -> None:

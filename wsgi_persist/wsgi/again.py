@@ -61,8 +61,8 @@ class Body:
         if self._kept is None:
             return None
         rest = (self._most + 1 if self._length is None else self._length) - self._kept.tell()
-        if rest > 0:
-            self.read(rest)
+        while rest > 0 and (piece := self.read(rest)):
+            rest -= len(piece)
         kept = self._kept
         if kept is None or self._length not in (None, kept.tell()):
             return None
@@ -145,14 +145,14 @@ class Keeping:
             return Again(environ, Repeats.READS)
         if self._repeats is not Repeats.ALL:
             return None
-        if not has_body:
+        if not has_body and not environ.get("wsgi.input_terminated"):
             return Again(environ, Repeats.ALL)
         return self._with_body(environ)
 
     def _with_body(self, environ: WSGIEnvironment) -> Again | None:
         length: int | None = None
-        if "HTTP_TRANSFER_ENCODING" not in environ:
-            given = environ["CONTENT_LENGTH"]
+        given = environ.get("CONTENT_LENGTH")  # HTTP/2 does without
+        if given and "HTTP_TRANSFER_ENCODING" not in environ:
             if not given.isdecimal() or int(given) > self._most:
                 return None
             length = int(given)

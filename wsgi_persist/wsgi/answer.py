@@ -42,7 +42,6 @@ class Answer(Boundary):
     lent: Callable[..., Any]
     wrapped: Any = None
     trouble: Trouble | None = None
-    _wrote = False
     _error: BaseException | None = None
     _file: ClosingFile | None = None
 
@@ -118,13 +117,13 @@ class Answer(Boundary):
         return [] if self._environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def _may_have_written(self) -> bool:
-        return self._wrote or (self.trouble is not None and self.trouble.unknown)
+        # Asked late: an application may go on after it has begun to answer.
+        return self.scope is None or self.scope.has_written()
 
     def _is_ours(self) -> bool:
         scope = self.scope
         if scope is not None:
             self.trouble = scope.assess()
-            self._wrote = scope.has_written()
         return self.trouble is not None
 
 
