@@ -6,20 +6,22 @@ import importlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
 from webtest import TestApp
 
-from tests.conftest import DRIVER, Server, eventually
+from tests.conftest import DRIVER, Server, eventually, or_skip
 from tests.faults.faults import FAST, IMMEDIATE, Faults
+from tests.faults.pgbouncer import PgBouncer
 from tests.faults.standby import query
 from tests.integration.relay import Relay
 from tests.site.extra import extra_view
 from tools.apache import public_folder
 from tools.postgres import Cluster
 from wsgi_persist import PersistMiddleware, Policy
+from wsgi_persist.pins import STARTED, Backend
 from wsgi_persist.worker import registry
 
 # More for who has changed something here.
@@ -195,6 +197,32 @@ def test_number_that_was_given_again_tells_nothing(
 
 
 @pytest.mark.parametrize("how", ["before", "after"])
+def test_pooler_keeps_its_clients_while_the_server_crashes(
+    how: str, far: Any, relay: Relay, post: Any, harmed: Faults
+) -> None:
+    """The server whose number it is has crashed since the connection was opened."""
+    from django.db import transaction
+
+    def view() -> None:
+        with transaction.atomic("far"):
+            run(INSERT, "mine")
+            relay.cut(how, after=1)
+
+    query(harmed.cluster, "TRUNCATE entry", "site")
+    with or_skip():
+        pooler = PgBouncer(harmed.cluster, "transaction")
+    with pooler:
+        relay.upstream = "127.0.0.1", pooler.port
+        far(pooler="transaction")
+        assert post(lambda: run("SELECT 1")).text == "done"
+        harmed.kill_postmaster()
+        answer = post(view)
+    assert answer.status_int == (200 if how == "after" else 503)
+    assert ("Retry-After" in answer.headers) == (how == "before")
+    assert query(harmed.cluster, "SELECT note FROM entry", "site") == ("mine" if how == "after" else "")
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
 def test_fate_is_told_of_a_session_that_has_state_of_its_own_too(
     how: str, far: Any, relay: Relay, post: Any, notes: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -325,6 +353,77 @@ def test_session_that_waits_for_a_client_that_is_gone_is_ended(
     assert post(view).headers["Retry-After"] == "2"
     assert notes() == []
     assert server("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'") == [(0,)]
+
+
+def test_session_in_another_transaction_is_left_alone(
+    far: Any, relay: Relay, post: Any, notes: Any, server: Server
+) -> None:
+    """Pgpool gives a session that its client has left to another one."""
+    from django.db import transaction
+
+    with server.connect() as other:
+        other.autocommit = False
+        with other.cursor() as cursor:
+            cursor.execute(INSERT, ["another's"])
+            cursor.execute(f"SELECT pid, {STARTED} FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+            backend = Backend(*cursor.fetchone())
+
+        def view() -> None:
+            with transaction.atomic("far"):
+                run(INSERT, "mine")
+                registry.process_scope().pins["far"].greeting.present = backend
+                relay.cut("before", after=1)
+
+        far()
+        assert post(view).headers["Retry-After"] == "2"
+        other.commit()
+    other.close()
+    assert notes() == ["another's"]
+
+
+def test_session_that_was_lost_before_its_commit_keeps_no_locks(
+    far: Any, relay: Relay, repeated: Any, notes: Any, server: Server
+) -> None:
+    """It has not heard of the loss, and the second run needs the same row."""
+    from django.db import transaction
+
+    runs: list[None] = []
+
+    def view(note: str) -> None:
+        runs.append(None)
+        with transaction.atomic("far"):
+            run("SET LOCAL lock_timeout = '2s'")
+            run("UPDATE entry SET note = note || %s", note)
+            if len(runs) == 1:
+                relay.cut("silently")
+
+    server(INSERT, "once: ")
+    far(replay_requests="all")
+    assert repeated(view, "yes").text == "done"
+    assert (len(runs), notes()) == (2, ["once: yes"])
+
+
+@pytest.mark.parametrize("in_block", [True, False])
+def test_request_whose_hooks_have_run_is_not_run_again(
+    in_block: bool, far: Any, relay: Relay, repeated: Any, notes: Any
+) -> None:
+    """Even if their transaction wrote nothing: they are where effects elsewhere belong."""
+    from django.db import transaction
+
+    hooks: list[str] = []
+
+    def view(note: str) -> None:
+        with transaction.atomic("far") if in_block else nullcontext():
+            run("SELECT 1")
+            transaction.on_commit(lambda: hooks.append(note), "far")
+        with transaction.atomic("far"):
+            run(INSERT, note)
+            relay.cut("before")
+            run("SELECT 1")
+
+    far(replay_requests="all")
+    assert "Retry-After" not in repeated(view, "mail").headers
+    assert (hooks, notes()) == (["mail"], [])
 
 
 def test_transaction_of_another_timeline_stays_unknown(

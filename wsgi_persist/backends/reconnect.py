@@ -139,3 +139,17 @@ class ReconnectMixin(TransactionMixin):
                 raise
         if self._pin is not None and self._pin.session is not None:
             self._pin.session.complete()
+        if self.run_on_commit:
+            _has_effects()
+
+    def on_commit(self, *args: Any, **kwargs: Any) -> None:
+        if not self.in_atomic_block:
+            _has_effects()  # it runs at once
+        super().on_commit(*args, **kwargs)
+
+
+def _has_effects() -> None:
+    """Hooks are where effects elsewhere belong: once they run, their request is not run again."""
+    scope = current()
+    if scope is not None:
+        scope.wrote = True

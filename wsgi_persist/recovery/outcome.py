@@ -12,7 +12,8 @@ from wsgi_persist.recovery.outage import FIRST_PAUSE, rest
 from wsgi_persist.worker import Scope
 
 # A number of 64 bits, which PostgreSQL has had since 13.
-_NUMBER = f"{OURS} SELECT pg_catalog.pg_current_xact_id_if_assigned(), pg_catalog.pg_current_wal_insert_lsn()"
+_NUMBER = f"""{OURS} SELECT pg_catalog.pg_current_xact_id_if_assigned(),
+    pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_last_wal_replay_lsn()"""
 # What a server has not written to its log before it crashes is forgotten, and with it the number: the next
 # transaction gets it again. A COMMIT's place in the log is behind the position that was asked for before it.
 _FATE = f"""{OURS} SELECT CASE
@@ -21,10 +22,12 @@ _FATE = f"""{OURS} SELECT CASE
     WHEN recovered IS NOT NULL THEN 'aborted' END"""
 _RECOVERED = " FROM pg_catalog.pg_last_wal_replay_lsn() AS recovered"
 # The client is gone before it sent COMMIT, and the server does not know yet. A session that carries out a
-# COMMIT, or waits for a standby with it, is left alone: ended, it would have committed here alone.
+# COMMIT, or waits for a standby with it, is left alone: ended, it would have committed here alone. So is one
+# in another transaction: a pooler has given it to another client.
 _END = f""", (SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid))
     FROM pg_catalog.pg_stat_activity WHERE pid = {{0.backend.pid}}
-    AND {STARTED} = '{{0.backend.started}}' AND state = 'idle in transaction')"""
+    AND {STARTED} = '{{0.backend.started}}' AND state = 'idle in transaction'
+    AND backend_xid = '{{0.number}}'::pg_catalog.xid8::pg_catalog.xid)"""
 
 
 class Fate(enum.Enum):
@@ -62,8 +65,11 @@ def mark_of(pin: PinnedConnection | None) -> Mark | None:
     server = pin.greeting.server
     if driver is None or server is None or driver.status(connection) != IN_TRANSACTION:
         return None
-    number, position = driver.fetch(connection, _NUMBER)
-    return None if number is None else Mark(number, position, server, pin.greeting.present)
+    number, position, recovered = driver.fetch(connection, _NUMBER)
+    if number is None:
+        return None
+    # A pooler keeps its clients while the server crashes: what the greeting heard may be of a former life.
+    return Mark(number, position, server._replace(recovered=recovered), pin.greeting.present)
 
 
 def _may_ask(pin: PinnedConnection) -> bool:

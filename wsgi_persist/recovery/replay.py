@@ -103,6 +103,7 @@ def survives_commit(
     wrote = session.wrote or scope.no_replay > 0
     changed = session.leaves is not Leaves.NOTHING or not session.is_unchanged()
     if session.wrote and not was_sent:
+        pin.greeting.outlive()  # it would keep its locks, waiting for a client that is gone
         return _gives_up(scope, pin, error, Fate.ABORTED.value, unknown=False)
     if session.wrote and mark is not None:
         return _was_committed(owner, scope, pin, error, mark, changed)
