@@ -65,11 +65,11 @@ def _open() -> None:
 def _boundary(measure: Measure) -> Iterator[Step]:
     scope, given = process_scope(), environ()
     middleware = PersistMiddleware(bare)
-    lock = scope._boundary
+    holder = scope.holder
 
-    def locked() -> None:
-        lock.acquire(blocking=False)
-        lock.release()
+    def taken() -> None:
+        holder.setdefault(0, scope)
+        holder.clear()
 
     def wrapped() -> None:
         response: Any = middleware._respond(given, Answer(start_response, given))
@@ -82,7 +82,7 @@ def _boundary(measure: Measure) -> Iterator[Step]:
             pass
 
     yield Step(BOUNDARY, "choosing the scope", measure(lambda: middleware._scope_of(given)))
-    yield Step(BOUNDARY, "the lock, taken and released", measure(locked))
+    yield Step(BOUNDARY, "the boundary, taken and released", measure(taken))
     yield Step(BOUNDARY, "one poll of the sockets", measure(lambda: scope._watch.poll(0)))
     yield Step(BOUNDARY, "one reading of the clock", measure(time.monotonic))
     yield Step(BOUNDARY, "the response that leaves once", measure(wrapped, unwrapped))

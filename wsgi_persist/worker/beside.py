@@ -36,10 +36,11 @@ class Beside(Scope):
         self._shared: list[tuple[Wrapper, Any]] = []
 
     def admit(self, boundary: Boundary, present: Callable[[], Boundary | None]) -> None:
-        self._boundary.acquire()
+        self.holder[0] = boundary.token
         self.owner = get_ident()
         self.present = present
-        boundary.scope, boundary.is_beside = self, True
+        boundary.is_beside = True
+        boundary.scope = self
 
     def run(self, work: Callable[..., T], *args: Any) -> T:
         """Code of the request; the wrappers of its thread's other request stand aside meanwhile."""

@@ -19,6 +19,7 @@ class Inside(Protocol):
     """The scope that a request is inside of, as far as its answer has to know it."""
 
     owner: int | None
+    holder: dict[int, object]
 
     @property
     def claims(self) -> AbstractContextManager[Any]: ...
@@ -34,6 +35,7 @@ class Boundary:
 
     :ivar scope: whose pins the request may lease; None when it has left, as a response that lives on
         must not keep the scope of a thread alive that has ended.
+    :ivar token: by which the scope knows who is inside.
     :ivar is_beside: whether that is a scope of its own, beside the thread's other requests.
     :ivar runs_on: the thread that runs its application now; 0 while that only waits to be gone on with.
     :ivar is_spent: whether nothing of the application follows but ``close()``.
@@ -41,6 +43,7 @@ class Boundary:
     """
 
     scope: Inside | None = None
+    token: object = None
     is_beside = False
     runs_on = 0
     is_spent = False
@@ -67,12 +70,13 @@ class Boundary:
         if scope is None:
             return
         if scope.owner == get_ident():
-            self.scope = None
-            scope.leave()
+            if scope.holder.get(0) is self.token:
+                scope.leave()
+            self.scope = None  # not before: who is interrupted there is not through
             return
         with scope.claims:  # its own thread may be taking its next request just now
             claimed, self.scope = self.scope, None
-        if claimed is not None:
+        if claimed is not None and claimed.holder.get(0) is self.token:
             claimed.leave()
 
     def leave_after(self, inner: Any) -> None:
@@ -90,7 +94,7 @@ class Boundary:
             self.leave()
 
     def __del__(self) -> None:
-        if self.scope is not None:
+        if self.scope is not None and self.scope.holder.get(0) is self.token:
             logger.warning(
                 "a response was thrown away without close(), against PEP 3333: its request ends now"
             )

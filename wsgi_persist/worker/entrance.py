@@ -43,17 +43,18 @@ class WorkerScope(Scope):
         inside = here.inside
         if inside is not self and inside is not None and inside.owner == ident:
             return self._enter_beside(environ, boundary)
-        if not self._boundary.acquire(False) and not self._makes_way(ident):
-            return self._enter_beside(environ, boundary)
-        if self._stopping:
-            # A worker that ends may still get requests: what they open ends with them.
-            self._release()
-            self.stop()
-            return self._admit(environ, boundary)
+        token = boundary.token = weakref.ref(boundary)
         try:
+            if self.holder.setdefault(0, token) is not token and not self._makes_way(ident, token):
+                return self._enter_beside(environ, boundary)
+            if self._stopping:
+                # A worker that ends may still get requests: what they open ends with them.
+                self._release()
+                self.stop()
+                return self._admit(environ, boundary)
             self.owner = boundary.runs_on = ident
             self._request = environ
-            self.present = weakref.ref(boundary)
+            self.present = token
             if inside is not self:
                 here.inside = self
             events = self._watch.poll(0)
@@ -66,33 +67,44 @@ class WorkerScope(Scope):
             return boundary
         except BaseException:
             boundary.scope = None  # else its end would be that of the next request
-            self._release()
+            if self.holder.get(0) is token:
+                self._release()
             raise
 
     def end_early(self, boundary: Boundary) -> None:
-        late = self._go_on(boundary)
-        if late is not None:
-            try:
+        try:
+            late = self._go_on(boundary)
+            if late is not None:
+                self._leave_to(late)
+        except BaseException:
+            if boundary.is_beside and self.holder.get(0) is boundary.token:
                 self.leave()
-            except LeakedStateError as leak:
-                late.leak = leak
+            raise
 
-    def _makes_way(self, ident: int) -> bool:
+    def _leave_to(self, late: Beside) -> None:
+        try:
+            self.leave()
+        except LeakedStateError as leak:
+            late.leak = leak
+
+    def _makes_way(self, ident: int, token: Callable[[], Boundary | None]) -> bool:
         """Whether who is inside was only waiting for its response to be closed, on this thread."""
         boundary = self.present()
         if self.owner != ident or boundary is None or boundary.runs_on == ident:
             return False
-        late = self._go_on(boundary)
-        if late is None:
-            return False
         try:
+            late = self._go_on(boundary)
+            if late is None:
+                return False
             if boundary.is_spent:
                 late.leak = self._give_back()
             else:
                 self._move_leases(late)
             self._close_account()
+            self.holder[0] = token
         except BaseException:
-            self.leave()
+            if boundary.is_beside:
+                self.leave()
             raise
         return True
 

@@ -48,6 +48,8 @@ class Scope(Leases):
         ends its request when it is collected.
     :ivar mark: None where nobody looks.
     :ivar claims: held while it is decided who ends a request.
+    :ivar holder: who has taken the boundary, if anybody has. It is taken by ``setdefault()``, in one step:
+        who is interrupted then, as by a server's timeout, finds out whether he has it.
     """
 
     def __init__(self, kind: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -62,7 +64,7 @@ class Scope(Leases):
         self._clock = clock
         self._request = NO_REQUEST
         self._watch = Watch()
-        self._boundary = threading.Lock()
+        self.holder: dict[int, object] = {}
         with _all_lock:
             _all.add(self)
 
@@ -117,7 +119,8 @@ class Scope(Leases):
     def close_idle(self, key: Hashable, serial: int, reason: str) -> None:
         """Close the connection *serial* of a pin, unless a request of another thread is inside."""
         ours = self.owner == get_ident()
-        if not ours and not self._boundary.acquire(blocking=False):
+        token = object()
+        if not ours and self.holder.setdefault(0, token) is not token:
             return
         try:
             pin = self.pins.get(key)
@@ -125,7 +128,7 @@ class Scope(Leases):
                 pin.drop(reason)
         finally:
             if not ours:
-                self._boundary.release()
+                self.holder.clear()
 
     def stop(self) -> int:
         """Close all for good; what a request in flight uses, its own boundary closes. Any thread.
@@ -133,12 +136,13 @@ class Scope(Leases):
         :return: how many connections were closed here and now.
         """
         self._stopping = True
-        if not self._boundary.acquire(blocking=False):
+        token = object()
+        if self.holder.setdefault(0, token) is not token:
             return 0
         try:
             return stop_pins(self.pins)
         finally:
-            self._boundary.release()
+            self.holder.clear()
 
     def forget(self) -> None:
         """In a forked child: this scope belongs to the parent."""
@@ -156,7 +160,7 @@ class Scope(Leases):
         self.owner = None
         self._close_account()
         self._request = NO_REQUEST
-        self._boundary.release()
+        self.holder.clear()
 
 
 def stop_pins(pins: dict[Hashable, PinnedConnection]) -> int:
