@@ -16,7 +16,11 @@ _ENDS = SPACE + ";"
 _COMMENTS = 3  # at most on either side, so that no text takes long
 _PLACE = re.compile(PLACE, re.ASCII)
 # Characters that end whatever token they follow or begin a new one, so that the digits are a number.
-_NUMBER = re.compile(r"([*/<>=(,\n\t ]-?)[0-9]+(?:\.[0-9]+)?(?=[),;:\n\t ]|\Z)")
+_BEFORE = r"[*/<>=(,\n\t ]"
+# Looked at after the first digit: those are rarer, and found sooner.
+_NUMBER = re.compile(
+    rf"[0-9](?:(?<={_BEFORE}[0-9])|(?<={_BEFORE}-[0-9]))[0-9]*(?:\.[0-9]+)?(?=[),;:\n\t ]|\Z)"
+)
 _ROWS = re.compile(r"(\(%s(?:,[ ]?%s)*\))(?:,[ ]?\1)+")
 _CHANGED = re.compile(rf"{_NUMBER.pattern}|%s")
 
@@ -72,9 +76,7 @@ def numberless(sql: str) -> str:
     """With one number for all, but where a quote has no other: there nothing is known to be a number."""
     if sql.count("'") % 2:
         return sql
-    pieces = _NUMBER.split(sql)
-    pieces[2::2] = ["0" + piece for piece in pieces[2::2]]  # sub() takes twice as long
-    return "".join(pieces)
+    return "0".join(_NUMBER.split(sql))  # sub() takes longer
 
 
 def _without_list(after: str) -> str:
