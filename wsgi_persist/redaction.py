@@ -48,7 +48,7 @@ _LONGEST = 1000
 
 LOGGERS = (
     *("answer", "backends", "boundary", "drivers", "greeting", "lease", "lifecycle", "liveness"),
-    *("middleware", "outage", "pin", "registry", "replay", "scope", "session", "status"),
+    *("middleware", "outage", "outcome", "pin", "registry", "replay", "scope", "session", "status"),
 )
 
 

@@ -445,6 +445,35 @@ def test_transaction_of_another_timeline_stays_unknown(
     assert "another timeline" in caplog.text
 
 
+def test_role_that_may_not_ask_is_told_once(
+    far: Any, relay: Relay, post: Any, notes: Any, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    from django.db import connections, transaction
+
+    def view() -> None:
+        with transaction.atomic("far"):
+            run(INSERT, "saved")
+            relay.cut("after")
+
+    far()
+    connections.settings["far"]["USER"] = "hardened"
+    server("CREATE ROLE hardened LOGIN")
+    server("GRANT INSERT ON entry TO hardened")
+    server("GRANT USAGE ON SEQUENCE entry_id_seq TO hardened")
+    server("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    caplog.set_level("INFO")
+    try:
+        for _ in range(2):
+            assert "Retry-After" not in post(view).headers
+    finally:
+        server("GRANT EXECUTE ON FUNCTION pg_control_system() TO PUBLIC")
+        connections["far"].close()
+        server("DROP OWNED BY hardened")
+        server("DROP ROLE hardened")
+    assert notes() == ["saved", "saved"]
+    assert caplog.text.count("pin 'far': a lost COMMIT stays unknown") == 1
+
+
 def test_outcome_can_be_left_alone(far: Any, relay: Relay, post: Any, notes: Any) -> None:
     from django.db import transaction
 

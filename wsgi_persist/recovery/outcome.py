@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import functools
+import logging
 import time
 from typing import NamedTuple, Protocol
 
@@ -10,6 +12,8 @@ from wsgi_persist.drivers import IN_TRANSACTION, below, driver_error
 from wsgi_persist.pins import OURS, STARTED, Backend, PinnedConnection, Server
 from wsgi_persist.recovery.outage import FIRST_PAUSE, rest
 from wsgi_persist.worker import Scope
+
+logger = logging.getLogger("wsgi_persist.outcome")
 
 # A number of 64 bits, which PostgreSQL has had since 13.
 _NUMBER = f"""{OURS} SELECT pg_catalog.pg_current_xact_id_if_assigned(),
@@ -63,6 +67,8 @@ def mark_of(pin: PinnedConnection | None) -> Mark | None:
         return None
     connection, driver = below(pin.connection), pin.driver
     server = pin.greeting.server
+    if server is None:
+        _say_that_it_stays_unknown(pin.name)
     if driver is None or server is None or driver.status(connection) != IN_TRANSACTION:
         return None
     number, position, recovered = driver.fetch(connection, _NUMBER)
@@ -70,6 +76,11 @@ def mark_of(pin: PinnedConnection | None) -> Mark | None:
         return None
     # A pooler keeps its clients while the server crashes: what the greeting heard may be of a former life.
     return Mark(number, position, server._replace(recovered=recovered), pin.greeting.present)
+
+
+@functools.cache  # once for each pin
+def _say_that_it_stays_unknown(name: str) -> None:
+    logger.info("pin %r: a lost COMMIT stays unknown: this server does not tell, or not this role", name)
 
 
 def _may_ask(pin: PinnedConnection) -> bool:
