@@ -487,7 +487,7 @@ def test_outcome_can_be_left_alone(far: Any, relay: Relay, post: Any, notes: Any
     assert notes() == ["saved"]
 
 
-# A savepoint's rollback that is lost: Django keeps the error to itself, and the transaction is gone.
+# A loss whose error is caught within the block: Django rolls the transaction back without a word.
 
 
 def inner_block_fails(lose: Callable[[], None]) -> None:
@@ -510,13 +510,22 @@ def inner_block_is_lost(lose: Callable[[], None]) -> None:
         run(INSERT, "never")
 
 
-INNER = [inner_block_fails, inner_block_is_lost]
+def statement_is_lost(lose: Callable[[], None]) -> None:
+    """As that of ``save()``, whose block has no savepoint."""
+    from django.db import DatabaseError, transaction
+
+    lose()
+    with suppress(DatabaseError), transaction.atomic("far", savepoint=False):
+        run(INSERT, "never")
+
+
+INNER = [inner_block_fails, inner_block_is_lost, statement_is_lost]
 
 
 @pytest.mark.parametrize("amid", [False, True], ids=["", "amid an exception"])
 @pytest.mark.parametrize("inner", INNER)
 @pytest.mark.parametrize("mode", MODES)
-def test_block_whose_savepoint_was_lost_does_not_end_well(
+def test_block_that_was_lost_does_not_end_well(
     mode: str, inner: Any, amid: bool, far: Any, relay: Relay, post: Any, notes: Any
 ) -> None:
     from django.db import transaction
@@ -542,7 +551,7 @@ def test_block_whose_savepoint_was_lost_does_not_end_well(
 
 
 @pytest.mark.parametrize("inner", INNER)
-def test_block_whose_savepoint_was_lost_is_run_again(
+def test_block_that_was_lost_is_run_again(
     inner: Any, far: Any, relay: Relay, repeated: Any, notes: Any
 ) -> None:
     from django.db import transaction

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from wsgi_persist.backends.cursors import Replaying, ReplayingDebug
 from wsgi_persist.backends.transaction import TransactionMixin, state_of
-from wsgi_persist.drivers import comes_from_loss
 from wsgi_persist.pins import LOST, Standing
 from wsgi_persist.recovery import Sent, mark_of, recovers, survives_commit, was_replaced
 from wsgi_persist.worker import current
@@ -16,7 +15,7 @@ from wsgi_persist.worker import current
 class ReconnectMixin(TransactionMixin):
     """A wrapper whose statements are sent again on a new connection, where that is safe."""
 
-    _unsaid: Exception | None = None  # that a savepoint's rollback was lost
+    _unsaid: Exception | None = None  # by which the connection was lost in the present block
     _amid: int | None = None  # the exception that was being handled when the transaction began, if any
 
     def make_cursor(self, cursor: Any) -> Replaying:
@@ -49,6 +48,8 @@ class ReconnectMixin(TransactionMixin):
                 standing = Standing.MARKED  # by the application, past Django
             sent = Sent(query, standing, self.connection.autocommit, cursor.cursor, left, ran)
             if not recovers(self, scope, pin, sent, error):
+                if pin.is_lost and self.in_atomic_block:
+                    self._unsaid = self._unsaid or error
                 return False
             self.errors_occurred = errors_occurred
         # else another cursor's statement has replaced the connection: this one was never sent
@@ -87,21 +88,16 @@ class ReconnectMixin(TransactionMixin):
         def detach(self) -> None:
             """The wrapper has no connection any more."""
 
-    # Atomic.__exit__() keeps this error to itself, and the outermost block ends as if all were well, without
-    # what it wrote: a 200 for nothing.
-    def _savepoint_rollback(self, sid: str) -> None:
-        try:
-            super()._savepoint_rollback(sid)
-        except Exception as error:
-            if comes_from_loss(error):
-                self._unsaid = error
-            raise
-
     def _say(self) -> None:
-        """A block has ended in which a connection was lost: raise that, unless something is raised anyway."""
+        """A block has ended in which the connection was lost: raise that, unless something is raised anyway.
+
+        Where the error was caught within, as Atomic.__exit__() does with one of a savepoint's rollback,
+        Django rolls back without a word, and the page would be a 200 for nothing.
+        """
         error, self._unsaid = self._unsaid, None
         if error is not None and id(sys.exc_info()[1]) == self._amid:
-            raise error
+            with self.wrap_database_errors:
+                raise error
 
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
         if not autocommit:
