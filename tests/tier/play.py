@@ -12,8 +12,8 @@ from types import ModuleType
 
 from tests.faults.ledger import Verdict, Writer, judge
 from tests.faults.load import Load, NextRequest
+from tests.faults.pages import WRITE, WRITE_ATOMIC, reads
 from tests.faults.results import Answer, Results, aligned, counted
-from tests.faults.scenarios import WRITE, WRITE_ATOMIC, reads
 from tests.tier.events import Event, Tier
 from tests.tier.front import PASSWORD, USER
 from tests.tier.site import Site
