@@ -122,6 +122,15 @@ def test_application_that_answers_otherwise_is_left_alone(status: str) -> None:
     assert (answer.status, answer.text) == (status, "<h1>Sorry</h1>")
 
 
+def test_answer_in_the_place_of_a_500_is_left_alone() -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        handled(policy=AGAIN)(environ, start_response)
+        start_response("200 OK", [("Content-Type", "text/plain")], (ValueError, ValueError(), None))
+        return [b"from the cache"]
+
+    assert client(app, AGAIN).get("/").text == "from the cache"
+
+
 def test_500_without_a_loss_is_left_alone() -> None:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         start_response("500 Internal Server Error", [("Content-Type", "text/plain")])

@@ -55,6 +55,7 @@ class Answer(Boundary):
         if status.startswith("500") and not self.begun and self._is_ours():
             self._error = exc_info[1] if exc_info else None
             return _throw_away
+        self.trouble = self._error = None  # an application may put its own page in the place of a 500
         write = self._start(status, headers) if exc_info is None else self._start(status, headers, exc_info)
         return write if self._again is None else self._again.started(write)
 
