@@ -338,6 +338,28 @@ def test_write_that_others_may_not_see_yet_is_waited_for(
     eventually(notes, ["waits"])
 
 
+@pytest.mark.parametrize("how", ["before", "after"])
+@pytest.mark.parametrize("at", range(6))
+def test_question_that_is_lost_is_asked_again(
+    at: int, how: str, far: Any, relay: Relay, post: Any, notes: Any
+) -> None:
+    from django.db import transaction
+
+    cuts = [("before", at)]
+
+    def view() -> None:
+        with transaction.atomic("far"):
+            run(INSERT, "one")
+            relay.cut(how, after=1)
+
+    relay.at_cut = lambda: relay.cut(*cuts.pop()) if cuts else None
+    far()
+    answer = post(view)
+    assert answer.status_int == (200 if how == "after" else 503)
+    assert ("Retry-After" in answer.headers) == (how == "before")
+    assert notes() == (["one"] if how == "after" else [])
+
+
 def test_session_that_waits_for_a_client_that_is_gone_is_ended(
     far: Any, relay: Relay, post: Any, notes: Any, server: Server
 ) -> None:
@@ -548,6 +570,26 @@ def test_block_that_was_lost_does_not_end_well(
     assert (answer.status_int, "Retry-After" in answer.headers) == (503, True)
     assert notes() == []
     assert post(lambda: run(INSERT, "later")).text == "done"
+
+
+def test_block_whose_connection_was_looked_after_does_not_end_well(
+    far: Any, relay: Relay, post: Any, notes: Any
+) -> None:
+    """As a request within the request has Django do."""
+    from django.db import DatabaseError, close_old_connections, transaction
+
+    def view() -> None:
+        with transaction.atomic("far"):
+            run(INSERT, "lost")
+            relay.cut("before")
+            with suppress(DatabaseError):
+                run("SELECT 1")
+            close_old_connections()
+
+    far()
+    answer = post(view)
+    assert (answer.status_int, "Retry-After" in answer.headers) == (503, True)
+    assert notes() == []
 
 
 @pytest.mark.parametrize("inner", INNER)

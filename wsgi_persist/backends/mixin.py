@@ -158,8 +158,9 @@ class PersistMixin(SharingMixin, OpeningMixin, ReconnectMixin):
         if scope is None or (self._pin is None and not self.in_atomic_block):
             with self._sparing_pin():
                 super().close_if_unusable_or_obsolete()
-        # Age, autocommit and errors of a pin wait for the boundary.
-        elif self._pin is not None and not scope.leaving and not self._pin.is_alive():
+        # Age, autocommit and errors of a pin wait for the boundary; and a block in which its connection was
+        # closed ends as if all were well.
+        elif self._pin is not None and not (scope.leaving or self.in_atomic_block or self._pin.is_alive()):
             self.close()
 
     @contextmanager

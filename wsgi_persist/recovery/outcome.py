@@ -97,20 +97,33 @@ def learn(owner: Owner, scope: Scope, pin: PinnedConnection, mark: Mark) -> tupl
     :raises Exception: the database cannot be reached.
     """
     owner.replace_connection()
+    trouble, pause = scope.in_trouble(), FIRST_PAUSE
+    while True:
+        began = time.monotonic()
+        fate, why = _told(pin, mark)
+        if fate is not None:
+            return fate, why
+        trouble.waited += time.monotonic() - began
+        left = pin.policy.reconnect_deadline - trouble.waited
+        if left <= 0 or trouble.is_urgent():
+            return Fate.UNKNOWN, why
+        pause = rest(trouble, pause, left, time.sleep)
+        if not pin.is_alive():
+            owner.replace_connection()
+
+
+def _told(pin: PinnedConnection, mark: Mark) -> tuple[Fate | None, str]:
+    """None where it may be told later."""
     server = pin.greeting.server
     if server is None or server.timeline != mark.server.timeline:
         return Fate.UNKNOWN, "this is another server, or another timeline of it"
-    trouble, pause = scope.in_trouble(), FIRST_PAUSE
-    while True:
-        status = _ask(pin, mark, server)
-        if status in ("committed", "aborted"):
-            return Fate[status.upper()], ""
-        if status != "in progress":
-            return Fate.UNKNOWN, status or "the server does not know that transaction any more"
-        left = pin.policy.reconnect_deadline - trouble.waited
-        if left <= 0 or trouble.is_urgent():
-            return Fate.UNKNOWN, "it is still under way"
-        pause = rest(trouble, pause, left, time.sleep)
+    status = _ask(pin, mark, server)
+    if status in ("committed", "aborted"):
+        return Fate[status.upper()], ""
+    if status == "in progress":
+        return None, "it is still under way"
+    why = status or "the server does not know that transaction any more"
+    return (Fate.UNKNOWN if pin.is_alive() else None), why
 
 
 def _ask(pin: PinnedConnection, mark: Mark, server: Server) -> str | None:
