@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from webtest import TestApp
 
+from tests.conftest import Server, eventually
 from tests.late import Late
 from wsgi_persist.worker import process_scope
 
@@ -94,7 +95,7 @@ REQUESTS = {
 
 @pytest.mark.usefixtures("quick_collector")
 @pytest.mark.parametrize("kind", REQUESTS)
-def test_request_after_an_interrupted_one_has_the_pin(kind: str, site: TestApp) -> None:
+def test_request_after_an_interrupted_one_has_the_pin(kind: str, site: TestApp, server: Server) -> None:
     """None of its own, as it gets where another request is inside."""
     (before, path), scope = REQUESTS[kind], process_scope()
     for at in itertools.count():
@@ -104,7 +105,9 @@ def test_request_after_an_interrupted_one_has_the_pin(kind: str, site: TestApp) 
                 serve(site.app, path)
             gc.collect()  # a server lets go of what it was answered
         assert scope.owner is None, interruption.came
-        assert site.get("/pid/").text == str(scope.pins["default"].backend), interruption.came
+        pid = int(site.get("/pid/").text)
+        assert pid == scope.pins["default"].backend, interruption.came
+        assert eventually(server.backends, [pid]), interruption.came
         assert site.get("/sql/?sql=SHOW work_mem").text == "4MB", interruption.came
         if interruption.came is None:
             break

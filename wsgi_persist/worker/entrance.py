@@ -104,6 +104,7 @@ class WorkerScope(Scope):
             self.holder[0] = token
         except BaseException:
             if boundary.is_beside:
+                self._drop_interrupted()  # a pin may be between the scopes
                 self.leave()
             raise
         return True

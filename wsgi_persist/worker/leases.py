@@ -85,7 +85,8 @@ class Leases:
         return leak
 
     def _drop_interrupted(self) -> None:
-        """Reached with leases only when ending one raised, as a timeout injected by the server does."""
+        """Reached with leases only when an exception came while one was ended or moved, as a server's timeout
+        does."""
         while self._leased:
             pin, holder = self._leased.pop()
             pin.abandon(holder, f"interrupted at the end of {self}")
