@@ -425,6 +425,50 @@ def test_session_that_was_lost_before_its_commit_keeps_no_locks(
     assert (len(runs), notes()) == (2, ["once: yes"])
 
 
+def test_what_was_written_before_a_block_is_not_undone_with_it(
+    far: Any, relay: Relay, repeated: Any, notes: Any
+) -> None:
+    """Not every statement's standing is asked for: not of those of the driver's own cursor."""
+    from django.db import connections, transaction
+
+    def view(note: str) -> None:
+        with connections["far"].cursor() as cursor:
+            cursor.executemany(INSERT, [[note]])
+        with transaction.atomic("far"):
+            with connections["far"].connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+                cursor.execute(INSERT, ["never"])
+            relay.cut("before")
+            run("SELECT 1")
+
+    far(replay_requests="all")
+    assert "Retry-After" not in repeated(view, "by itself").headers
+    assert notes() == ["by itself"]
+
+
+@pytest.mark.parametrize("wrote", [True, False])
+def test_loss_of_what_is_never_sent_again_is_noticed_in_a_block_too(
+    wrote: bool, far: Any, relay: Relay, repeated: Any, notes: Any, server: Server
+) -> None:
+    from django.db import connections, transaction
+
+    runs: list[None] = []
+
+    def view(note: str) -> None:
+        runs.append(None)
+        with transaction.atomic("far"), connections["far"].chunked_cursor() as cursor:
+            if wrote:
+                run(INSERT, note)
+            cursor.execute("SELECT generate_series(1, 9)")
+            if len(runs) == 1:
+                relay.cut("before")
+            cursor.fetchone()
+
+    far(replay_requests="all")
+    answer = repeated(view, "undone")
+    assert (answer.status_int, len(runs), notes()) == ((503, 1, []) if wrote else (200, 2, []))
+
+
 @pytest.mark.parametrize("in_block", [True, False])
 def test_request_whose_hooks_have_run_is_not_run_again(
     in_block: bool, far: Any, relay: Relay, repeated: Any, notes: Any

@@ -177,6 +177,9 @@ class PersistMixin(SharingMixin, OpeningMixin, ReconnectMixin):
         if pin is None or pin.connection is None:
             super()._close()  # type: ignore[misc]  # missing from the stubs
         else:
+            scope = current()
+            if scope is not None:
+                scope.assess()  # a block's end closes what was lost, and nobody may have noticed
             pin.drop(LOST if pin.is_lost else CLOSED)
 
     def _close_idle_pin(self) -> None:

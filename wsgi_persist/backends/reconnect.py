@@ -102,6 +102,8 @@ class ReconnectMixin(TransactionMixin):
     def set_autocommit(self, autocommit: bool, *args: Any, **kwargs: Any) -> None:
         if not autocommit:
             self._unsaid, self._amid = None, id(sys.exc_info()[1])
+            if self._pin is not None and self._pin.session is not None:
+                self._pin.session.standing()  # what was written up to now is done
         try:
             self._set_autocommit_or_wait(autocommit, *args, **kwargs)
         finally:
