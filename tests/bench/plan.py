@@ -14,6 +14,7 @@ PAGES = {
     "three": "/faults/read/",
     "orm": "/bench/orm/",
     "atomic": "/faults/read-atomic/",
+    "write": "/bench/write/",
     "nested": "/bench/nested-write/",
     "none": "/faults/no-query/",
     "aliases": "/bench/each-alias/",
@@ -22,6 +23,7 @@ PAGE_NAMES = {
     "three": "three SELECTs",
     "orm": "three ORM queries",
     "atomic": "three SELECTs, ATOMIC_REQUESTS",
+    "write": "a write, ATOMIC_REQUESTS",
     "nested": "a write in a nested block, ATOMIC_REQUESTS",
     "none": "no query",
     "aliases": "a SELECT on each of 4 aliases",
@@ -97,7 +99,7 @@ TRANSACTIONS = tuple(
     Contest(page, transport, "psycopg", 1, 1, 8, ("kept",), mode=mode)
     for transport in ("socket", "tls", "far")
     for mode in ("folded", "lazy", "stock")
-    for page in ("atomic", "nested")
+    for page in ("atomic", "write", "nested")
 )
 FULL = (
     #       page       transport  driver      workers  aliases  rounds  rivals
