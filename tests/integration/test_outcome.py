@@ -616,6 +616,25 @@ def test_block_that_was_lost_does_not_end_well(
     assert post(lambda: run(INSERT, "later")).text == "done"
 
 
+def test_block_that_the_application_closes_is_no_other_requests_loss(
+    far: Any, relay: Relay, post: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    from django.db import DatabaseError, connections, transaction
+
+    def view() -> None:
+        with transaction.atomic("far"):
+            run(INSERT, "lost")
+            relay.cut("before")
+            with suppress(DatabaseError):
+                run("SELECT 1")
+            connections["far"].close()
+
+    far()
+    post(view)
+    assert post(lambda: run("SELECT 1")).text == "done"
+    assert "cannot connect" not in caplog.text
+
+
 def test_block_whose_connection_was_looked_after_does_not_end_well(
     far: Any, relay: Relay, post: Any, notes: Any
 ) -> None:

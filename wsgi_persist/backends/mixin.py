@@ -34,6 +34,7 @@ class PersistMixin(SharingMixin, OpeningMixin, ReconnectMixin):
     # ##### Connecting #####
 
     def connect(self) -> None:
+        self._unsaid = None  # of a block that the application has closed, which ends without a word
         scope = current()
         pin = self._pin_in(scope) if scope is not None else None
         if scope is None or pin is None:
