@@ -17,6 +17,13 @@ ALL = Policy(replay_requests="all", prewarm=False)
 INSERT = "INSERT INTO entry (note) VALUES (%s)"
 
 
+def close_pin() -> None:
+    """The next one has another policy."""
+    pin = registry.process_scope().pins.pop("default", None)
+    if pin is not None:
+        pin.stop()
+
+
 @pytest.fixture
 def settings(site: TestApp) -> Iterator[None]:
     """A site with forms, sessions and messages, whose views are transactions."""
@@ -41,7 +48,7 @@ def settings(site: TestApp) -> Iterator[None]:
         yield
     connections.settings["default"]["ATOMIC_REQUESTS"] = False
     connection.persist_policy = Policy()
-    registry.process_scope().pins.pop("default", None)
+    close_pin()
 
 
 @pytest.fixture
@@ -53,7 +60,7 @@ def forms(settings: None, server: Server) -> Iterator[TestApp]:
     with connection.schema_editor() as editor:
         editor.create_model(Session)
     connection.close()
-    registry.process_scope().pins.pop("default", None)
+    close_pin()
     wrapped = PersistMiddleware(get_wsgi_application(), policy=ALL)
     yield TestApp(wrapped, extra_environ={"wsgi.multithread": False})
     server("DROP TABLE django_session")
