@@ -103,7 +103,7 @@ def test_its_workers_are_shown_beside_it(folder: Path) -> None:
         assert address is not None
         port, path = int(address[1]), address[2]
         assert eventually(lambda: "sessions are in use" in get(port, path).text, True)
-        assert "Workers: 2 of 2 run" in get(port, path).text
+        assert eventually(lambda: "Workers: 2 of 2 run" in get(port, path).text, True)
         assert 'requests_total{site="demo"}' in get(port, f"{path}/metrics").text
     finally:
         demo.process.send_signal(signal.SIGTERM)

@@ -446,6 +446,29 @@ def test_what_was_written_before_a_block_is_not_undone_with_it(
     assert notes() == ["by itself"]
 
 
+@pytest.mark.parametrize(
+    "sql", ["COMMIT AND CHAIN", "COMMIT; BEGIN", "END; BEGIN", "COPY (SELECT 1) TO PROGRAM 'cat'"]
+)
+def test_block_of_which_a_part_is_done_for_good_is_not_run_again(
+    sql: str, far: Any, relay: Relay, repeated: Any, notes: Any
+) -> None:
+    from django.db import transaction
+
+    runs: list[None] = []
+
+    def view(note: str) -> None:
+        runs.append(None)
+        with transaction.atomic("far"):
+            run(INSERT, note)
+            run(sql)
+            relay.cut("before")
+            run("SELECT 1")
+
+    far(replay_requests="all")
+    assert "Retry-After" not in repeated(view, "one").headers
+    assert (len(runs), notes()) == (1, [] if "COPY" in sql else ["one"])
+
+
 @pytest.mark.parametrize("wrote", [True, False])
 def test_loss_of_what_is_never_sent_again_is_noticed_in_a_block_too(
     wrote: bool, far: Any, relay: Relay, repeated: Any, notes: Any, server: Server

@@ -68,6 +68,7 @@ class Shipped(PgBouncer):
         users.chmod(0o600)
         if user := unprivileged_user():
             shutil.chown(users, user)
+            shutil.chown(self.folder, user)  # for its socket: newer ones do not start without
         return config
 
     def _users(self) -> str:

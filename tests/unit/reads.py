@@ -129,27 +129,30 @@ WRITES = [
     "explain analyze select pay(1)",
 ]
 
+# What no rollback undoes.
+FINALS = [
+    "insert into t values (1); commit",
+    "commit",
+    "end",
+    "prepare transaction 'a'",
+    "commit prepared 'a'",
+    "copy (table t) to program 'cat'",
+]
 OTHERS = [
     "",
     ";",
     " -- nothing\n/* at all */",
-    "insert into t values (1); commit",
     "select 1; select 2; vacuum",
     "select set_config('a.b', 'c', true); copy t from stdin",
     "begin; insert into t values (1)",
     "begin",
     "start transaction read only",
-    "commit",
-    "end",
     "rollback",
     "abort",
     "rollback to a",
     "release a",
-    "prepare transaction 'a'",
-    "commit prepared 'a'",
     "copy t from stdin",
     "copy t to stdout",
-    "copy (table t) to program 'cat'",
     "call p()",
     "do $$ begin commit; end $$",
     "execute p",
@@ -191,4 +194,5 @@ KINDS = [
     *((text, Kind.READ) for text in READS),
     *((text, Kind.WRITE) for text in WRITES),
     *((text, Kind.OTHER) for text in OTHERS),
+    *((text, Kind.FINAL) for text in FINALS),
 ]

@@ -14,7 +14,7 @@ from wsgi_persist.pins.reports import Reports
 from wsgi_persist.pins.state import LOST, Standing
 from wsgi_persist.pins.transaction import Transaction, transaction_for
 from wsgi_persist.policy import Policy
-from wsgi_persist.sql import ONCE, UNDONE, Leaves, Verdict, writes
+from wsgi_persist.sql import ONCE, UNDONE, Kind, Leaves, Verdict, writes
 
 # Of the usual request: looking up a member costs as much as the rest of a question.
 FRESH, NOTHING = Standing.FRESH, Leaves.NOTHING
@@ -133,6 +133,8 @@ class Session:
         verdict = self._classify(text)
         self._told = query, verdict
         self.wrote = self.wrote or writes(verdict)
+        if verdict.kind is Kind.FINAL:
+            self.completed = True  # nor is what was sent before it undone by a loss
         if verdict.leaves is not Leaves.NOTHING:
             self._note(verdict.leaves, verdict.reason, text)
 

@@ -164,7 +164,7 @@ def _may_be_done(session: Session, sent: Sent, in_flight: bool) -> bool:
     if in_flight:
         return writes(verdict)
     # Its text may be a COMMIT, or hold one.
-    return session.wrote and verdict.kind is Kind.OTHER and verdict is not UNMARK
+    return session.wrote and verdict.kind >= Kind.OTHER and verdict is not UNMARK
 
 
 def _log(scope: Scope, pin: PinnedConnection, what: str, error: Exception, backend: int = 0) -> None:
@@ -196,7 +196,7 @@ def _refusal(scope: Scope, pin: PinnedConnection, sent: Sent, runs_on: bool) -> 
     if sent.ran > (SHORT if runs_on else max(pin.policy.reconnect_deadline, SHORT)):
         return "it had run for too long"
     kind = session.verdict_on(sent.query).kind
-    if kind is Kind.OTHER:
+    if kind >= Kind.OTHER:
         return "no rollback undoes it, or it is not understood"
     if sent.autocommit and kind is not Kind.READ:
         return "in autocommit, and it may write"

@@ -20,12 +20,13 @@ class Leaves(enum.Enum):
     FOR_GOOD = 3  # something that only closing the connection undoes
 
 
-class Kind(enum.Enum):
+class Kind(enum.IntEnum):
     """Whether it may be sent again when a connection is lost; the greater, the less."""
 
     READ = 0  # anywhere: one statement that only reads
     WRITE = 1  # as the first of a transaction: one statement that a rollback undoes
-    OTHER = 2  # never: several, transaction control, COPY, what no rollback undoes or nobody knows
+    OTHER = 2  # never: several, transaction control, COPY, or nobody knows
+    FINAL = 3  # never: COMMIT, or what else no rollback undoes
 
 
 class Verdict(NamedTuple):
@@ -48,6 +49,7 @@ UNDONE = Verdict(Leaves.NOTHING, "nothing", Kind.WRITE)
 MARK = Aside(Leaves.NOTHING, "nothing", Kind.WRITE)
 UNMARK = Aside(Leaves.NOTHING, "nothing", Kind.OTHER)
 ONCE = Verdict(Leaves.NOTHING, "nothing", Kind.OTHER)
+DONE = Verdict(Leaves.NOTHING, "nothing", Kind.FINAL)
 UNKNOWN = Verdict(Leaves.STATE, "unknown", Kind.OTHER)
 # A user's own, which cannot commit either.
 FUNCTION = Verdict(Leaves.STATE, "function", Kind.WRITE)

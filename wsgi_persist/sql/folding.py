@@ -45,7 +45,7 @@ class Forms:
         found = self._together.find(query)
         if found is None:
             verdict = self._judge(query)
-            found = verdict.kind is not Kind.OTHER and verdict is not MARK
+            found = verdict.kind < Kind.OTHER and verdict is not MARK
             found = found and ";" not in query.rstrip("; \n")
             self._keep(self._together, query, found)
         return found

@@ -7,6 +7,7 @@ from itertools import pairwise, takewhile
 from wsgi_persist.sql.effects import (
     CURSOR,
     CUSTOM_RESET,
+    DONE,
     MARK,
     ONCE,
     QUIET,
@@ -36,7 +37,7 @@ _TRANSACTIONAL = QUERIES - READING | words(
     """alter analyse analyze cluster comment create drop grant import lock notify reassign refresh reindex
     return revoke security truncate"""
 )
-_ONCE = words("abort begin checkpoint close commit copy end fetch move start vacuum")
+_ONCE = words("abort begin checkpoint close copy fetch move start vacuum")
 _LISTED = dict.fromkeys(("listen", "unlisten"), Kind.WRITE)
 # What EXECUTE does was judged with its PREPARE.
 _LISTED |= dict.fromkeys(("deallocate", "execute", "prepare"), Kind.OTHER)
@@ -44,6 +45,7 @@ VERBS = {
     **dict.fromkeys(READING | {"show"}, QUIET),
     **dict.fromkeys(_TRANSACTIONAL, UNDONE),
     **dict.fromkeys(_ONCE, ONCE),
+    **dict.fromkeys(("commit", "end"), DONE),
     **{verb: Verdict(Leaves.LISTED, verb.upper(), kind) for verb, kind in _LISTED.items()},
     **{verb: Verdict(Leaves.STATE, verb.upper(), Kind.OTHER) for verb in ("call", "discard", "do")},
     "set": SETTING,
@@ -71,7 +73,9 @@ def of_verb(tokens: list[str], at: int) -> Verdict:
     if verb == "rollback" and after[0] == "prepared":
         return ONCE
     if verb == "prepare" and after[0] == "transaction" and after[1][0] == "'":
-        return ONCE
+        return DONE
+    if verb == "copy" and "program" in tokens:
+        return DONE
     return VERBS.get(verb, UNKNOWN)
 
 
