@@ -103,7 +103,7 @@ class ReconnectMixin(TransactionMixin):
         if not autocommit:
             self._unsaid, self._amid = None, id(sys.exc_info()[1])
             if self._pin is not None and self._pin.session is not None:
-                self._pin.session.standing()  # what was written up to now is done
+                self._pin.session.look()
         try:
             self._set_autocommit_or_wait(autocommit, *args, **kwargs)
         finally:

@@ -26,7 +26,7 @@ class Blocks(list[Any]):
 
     def pop(self, *at: Any) -> Any:
         leaving = sys._getframe(1).f_locals  # of Atomic.__exit__(), which does not say which it is
-        block = leaving["self"]
+        block = leaving.get("self")
         if block in self or not isinstance(block, Atomic):
             return super().pop(*at)
         raise leaving["exc_value"] or TransactionManagementError(

@@ -111,6 +111,11 @@ class Session:
         """Whether the driver's own object is known to be as it was when the connection was new."""
         return self._watches and self._attributes() == self._baseline
 
+    def look(self) -> None:
+        """Whether what was written up to now is done, as no transaction is under way."""
+        if self.wrote and self._status() in (IDLE, UNKNOWN):
+            self.complete()
+
     def complete(self) -> None:
         """No transaction is under way: no loss undoes what was sent up to now."""
         self.wrote, self.completed = False, self.completed or self.wrote
@@ -124,8 +129,7 @@ class Session:
 
     def tell(self, query: Any, verdict: Verdict | None = None) -> None:
         """A statement is about to be sent; *verdict* if its text was seen before."""
-        if self.wrote and self._status() in (IDLE, UNKNOWN):
-            self.complete()  # not every statement's standing is asked for
+        self.look()  # not every statement's standing is asked for
         if verdict is UNDONE:
             self.wrote = True
             return
