@@ -19,6 +19,7 @@ import pytest
 from webtest import TestApp
 
 from tests.conftest import DRIVER, Server, abandoned, eventually
+from tests.integration.relay import Relay
 from tests.late import Late
 from wsgi_persist import NotInRequestError, PersistMiddleware, Pin, Policy, TransactionError
 from wsgi_persist.worker import registry
@@ -353,11 +354,41 @@ def test_commit_of_a_write_is_not(
 ) -> None:
     def work() -> None:
         with pytest.raises(driver.OperationalError), pin.transaction() as cursor:
-            insert(cursor, "unknown")
+            insert(cursor, "never")
             server.terminate(backend_of(cursor))
 
     visit(work)
     assert notes() == []
+
+
+@pytest.mark.parametrize("again", [False, "all"])
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_fate_of_a_lost_commit_is_told(
+    how: str, again: Any, server: Server, driver: ModuleType, notes: Any
+) -> None:
+    relay = Relay(server.cluster.port)
+    address = server.cluster.dsn(dbname="site", host="127.0.0.1", port=relay.port)
+    policy = Policy(prewarm=False, replay_requests=again, commit_outcome="always")
+    pin = Pin(lambda: driver.connect(**address), name="far", policy=policy)
+    runs: list[bytes] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        runs.append(environ["wsgi.input"].read())
+        with pin.transaction() as cursor:
+            insert(cursor, "one")
+            if len(runs) == 1:
+                relay.cut(how, after=1)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"done"]
+
+    client = TestApp(PersistMiddleware(app, pins=[pin]), extra_environ={"wsgi.multithread": False})
+    answer = client.post("/", {"a": "b"}, status="*")
+    assert answer.status_int == (503 if (how, again) == ("before", False) else 200)
+    assert ("Retry-After" in answer.headers) == (answer.status_int == 503)
+    assert notes() == ([] if answer.status_int == 503 else ["one"])
+    assert runs == [b"a=b"] * (2 if (how, again) == ("before", "all") else 1)
+    registry.process_scope().pins.pop(pin).stop()
+    relay.close()
 
 
 def test_lost_transaction_does_not_go_on_elsewhere(
