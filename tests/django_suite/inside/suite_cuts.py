@@ -46,7 +46,7 @@ def _is_promised(cursor: Any, sql: Any) -> bool:
         return False
     autocommit = db.connection.autocommit
     sent = Sent(sql, pin.session.standing(), autocommit, cursor.cursor, MOST, 0.0)
-    return autocommit is db.autocommit and _refusal(scope, pin, sent) is None
+    return autocommit is db.autocommit and _refusal(scope, pin, sent, runs_on=False) is None
 
 
 def _terminate(backend: int) -> None:
