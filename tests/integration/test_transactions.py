@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -14,6 +13,7 @@ from webtest import TestApp
 
 from tests.conftest import DRIVER, Server
 from tests.integration.relay import Relay
+from tests.interruption import Interrupted, Interruption
 from tests.site.extra import extra_view
 from wsgi_persist.backends.signals import note_writes, watch_strangers
 from wsgi_persist.worker import registry
@@ -555,41 +555,7 @@ def test_round_trips(
 # ##### Interrupted #####
 
 
-class Interrupted(BaseException):
-    pass
-
-
-class Interruption:
-    """Raises at one bytecode of those by which a statement is sent."""
-
-    PLACES = ("drivers/folding.py", "pins/transaction.py")
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-        self.came = False
-
-    def __enter__(self) -> Interruption:
-        self._before = sys.gettrace()
-        sys.settrace(self._called)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        sys.settrace(self._before)
-
-    def _called(self, frame: Any, event: str, arg: Any) -> Any:
-        if not frame.f_code.co_filename.endswith(self.PLACES):
-            return None
-        frame.f_trace = self._stepped  # first: without it Python 3.13 takes no notice of the next
-        frame.f_trace_opcodes = True
-        return self._stepped
-
-    def _stepped(self, frame: Any, event: str, arg: Any) -> Any:
-        if event == "opcode" and not self.came:
-            self.left -= 1
-            if self.left < 0:
-                self.came = True
-                raise Interrupted
-        return self._stepped
+SENDING = ("drivers/folding.py", "pins/transaction.py")
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["with BEGIN", "within"])
@@ -601,12 +567,12 @@ def test_interruption_at_any_bytecode_leaves_no_half(first: bool, inside: Any, s
         with suppress(DatabaseError), transaction.atomic():
             if not first:
                 run(f"{INSERT} ('before')")
-            interruption = Interruption(at)
+            interruption = Interruption(at, SENDING)
             with suppress(Interrupted), transaction.atomic():
                 with connection.cursor() as cursor, interruption:
                     cursor.execute(f"{INSERT} (%s)", ["within"])
             run(f"{INSERT} ('after')")
-        return interruption.came
+        return interruption.came is not None
 
     inside(lambda: view(10_000))
     for at in itertools.count():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from wsgi_persist.backends.cursors import Replaying, ReplayingDebug
 from wsgi_persist.backends.transaction import TransactionMixin, state_of
 from wsgi_persist.pins import LOST, Standing
-from wsgi_persist.recovery import Sent, mark_of, recovers, survives_commit, was_replaced
+from wsgi_persist.recovery import Sent, has_effects, mark_of, recovers, survives_commit, was_replaced
 from wsgi_persist.worker import current
 
 
@@ -138,16 +138,9 @@ class ReconnectMixin(TransactionMixin):
         if self._pin is not None and self._pin.session is not None:
             self._pin.session.complete()
         if self.run_on_commit:
-            _has_effects()
+            has_effects()  # hooks are where those belong that no database knows of
 
     def on_commit(self, *args: Any, **kwargs: Any) -> None:
         if not self.in_atomic_block:
-            _has_effects()  # it runs at once
+            has_effects()  # it runs at once
         super().on_commit(*args, **kwargs)
-
-
-def _has_effects() -> None:
-    """Hooks are where effects elsewhere belong: once they run, their request is not run again."""
-    scope = current()
-    if scope is not None:
-        scope.wrote = True

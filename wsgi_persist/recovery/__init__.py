@@ -1,6 +1,6 @@
 """A connection was lost: wait for the database, send again what cannot repeat an effect."""
 
-from wsgi_persist.recovery.elsewhere import never_replayed, no_replay
+from wsgi_persist.recovery.elsewhere import has_effects, never_replayed, no_replay
 from wsgi_persist.recovery.outage import Outage
 from wsgi_persist.recovery.outcome import mark_of
 from wsgi_persist.recovery.replay import MOST, Sent, recovers, survives_commit, was_replaced
@@ -9,6 +9,7 @@ __all__ = [
     "MOST",
     "Outage",
     "Sent",
+    "has_effects",
     "mark_of",
     "never_replayed",
     "no_replay",

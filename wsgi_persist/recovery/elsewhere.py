@@ -14,6 +14,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def has_effects() -> None:
+    """From now on the present request is not run again."""
+    scope = current()
+    if scope is not None:
+        scope.wrote = True
+
+
 @contextmanager
 def no_replay() -> Iterator[None]:
     """Within it nothing is sent again, for statements whose effects their text does not show.
@@ -48,9 +55,7 @@ def never_replayed(view: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(view)
     def marked(*args: P.args, **kwargs: P.kwargs) -> R:
-        scope = current()
-        if scope is not None:
-            scope.wrote = True
+        has_effects()
         return view(*args, **kwargs)
 
     return marked
