@@ -47,8 +47,9 @@ _SIGNS = re.compile(
 _LONGEST = 1000
 
 LOGGERS = (
-    *("answer", "backends", "boundary", "drivers", "greeting", "lease", "lifecycle", "liveness"),
-    *("middleware", "outage", "outcome", "pin", "registry", "replay", "scope", "session", "status"),
+    *("answer", "backends", "boundary", "drivers", "greeting", "guard", "hosts", "lease", "lifecycle"),
+    *("liveness", "middleware", "outage", "outcome", "pin", "registry", "replay", "scope", "session"),
+    "status",
 )
 
 

@@ -115,7 +115,7 @@ def test_connections_that_come_back_count(ask: Callable[..., list[int]], server:
 def outages() -> set[str]:
     from wsgi_persist.backends import opening
 
-    return {alias for alias in opening._outages if alias.startswith(("tenant", "made"))}
+    return {alias for alias in opening._servers if alias.startswith(("tenant", "made"))}
 
 
 @contextmanager

@@ -277,7 +277,7 @@ def test_transaction_by_hand_does_not_go_on_after_an_outage(
             outage.setattr(type(connections["default"]), "get_new_connection", refuse)
             with pytest.raises(Error):
                 query("INSERT INTO entry (note) VALUES ('first')")
-        opening._outages.pop("default")
+        opening._servers.pop("default")
         for _ in range(2):
             with pytest.raises(Error):
                 query("INSERT INTO entry (note) VALUES ('second')")

@@ -14,8 +14,8 @@ from django.db.backends.postgresql.psycopg_any import is_psycopg3
 from wsgi_persist.drivers import quietly_close, watchable
 from wsgi_persist.pins import PinnedConnection
 from wsgi_persist.policy import Policy
-from wsgi_persist.recovery import Outage
-from wsgi_persist.worker import Scope, current, worker_name
+from wsgi_persist.recovery import Hosts, Outage
+from wsgi_persist.worker import Scope, current, guard, worker_name
 
 if TYPE_CHECKING:
     from django.db.backends.postgresql.base import DatabaseWrapper as Base
@@ -27,14 +27,20 @@ _connects_with = operator.itemgetter("NAME", "USER", "HOST", "PORT", "AUTOCOMMIT
 _SECRETS = {"password", "passfile", "sslpassword", "oauth_client_secret"}  # libpq's, in OPTIONS
 
 
-class _Outages(dict[str, Outage]):
-    """Of this process, by alias."""
+class _Server:
+    """What this process knows of an alias's."""
 
-    def __missing__(self, alias: str) -> Outage:
-        return self.setdefault(alias, Outage(alias))
+    def __init__(self, alias: str) -> None:
+        self.outage = Outage(alias)
+        self.hosts = Hosts(alias)
 
 
-_outages = _Outages()
+class _Servers(dict[str, _Server]):
+    def __missing__(self, alias: str) -> _Server:
+        return self.setdefault(alias, _Server(alias))
+
+
+_servers = _Servers()
 
 
 class Claim:
@@ -56,7 +62,7 @@ class Claim:
         return False
 
     def end(self) -> None:
-        _outages.pop(self._alias, None)
+        _servers.pop(self._alias, None)
 
 
 class OpeningMixin(Base):
@@ -76,10 +82,12 @@ class OpeningMixin(Base):
             params["connection_factory"] = watchable(params.get("connection_factory"))
         if "service" in params:
             return params
-        return {**self._connection_defaults(), **params}
+        host, port = params.get("host", ""), str(params.get("port", ""))
+        if "," in host and "hostaddr" not in params:
+            params.update(_servers[self.alias].hosts.answering(host, port))
+        return {**self._connection_defaults(params.get("host", "").count(",") + 1), **params}
 
-    def _connection_defaults(self) -> dict[str, Any]:
-        hosts = self.settings_dict["HOST"].count(",") + 1
+    def _connection_defaults(self, hosts: int) -> dict[str, Any]:
         return {
             **self.persist_policy.connection_defaults(worker_name()),
             "connect_timeout": self._attempt_timeout(hosts),
@@ -107,13 +115,16 @@ class OpeningMixin(Base):
         return self.timezone_name, *plain, dict(options)
 
     def _open(self, scope: Scope, pin: PinnedConnection) -> None:
-        _outages[self.alias].connect(lambda: self._attempt(scope, pin), scope, self.persist_policy)
+        server = _servers[self.alias]
+        server.outage.connect(lambda: self._attempt(scope, pin, server.hosts), scope, self.persist_policy)
         self._introduced = pin.serial
+        if "," in self.settings_dict["HOST"]:
+            guard().start()  # there is another host to go to
 
-    def _attempt(self, scope: Scope, pin: PinnedConnection) -> None:
+    def _attempt(self, scope: Scope, pin: PinnedConnection, hosts: Hosts) -> None:
         self._pin = pin
         try:
-            with self._listening() as said:
+            with hosts.tried(), self._listening() as said:
                 super().connect()
             pin.hold(self.connection, self._made_for(), scope.now)
             assert pin.session is not None

@@ -5,6 +5,7 @@ from wsgi_persist.pins.liveness import Watch
 from wsgi_persist.pins.pg_catalog import OURS
 from wsgi_persist.pins.pin import PinnedConnection
 from wsgi_persist.pins.session import Session
+from wsgi_persist.pins.silence import knock, silent_for
 from wsgi_persist.pins.state import CLOSED, LOST, Claim, Holder, Standing, State
 from wsgi_persist.pins.transaction import Transaction
 
@@ -23,4 +24,6 @@ __all__ = [
     "State",
     "Transaction",
     "Watch",
+    "knock",
+    "silent_for",
 ]

@@ -2,6 +2,7 @@
 
 from wsgi_persist.worker.boundary import Boundary, name_of
 from wsgi_persist.worker.entrance import WorkerScope
+from wsgi_persist.worker.frozen import guard
 from wsgi_persist.worker.lifecycle import start, threads_refused
 from wsgi_persist.worker.registry import close_idle, process_scope, thread_scope
 from wsgi_persist.worker.scope import Scope, all_scopes, current, here
@@ -19,6 +20,7 @@ __all__ = [
     "close_idle",
     "current",
     "find_wrappers_by",
+    "guard",
     "here",
     "is_ours",
     "mod_wsgi_daemon",

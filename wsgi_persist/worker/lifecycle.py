@@ -12,6 +12,7 @@ from wsgi_persist.errors import ScopeError
 from wsgi_persist.events import tell
 from wsgi_persist.policy import Policy
 from wsgi_persist.worker import registry
+from wsgi_persist.worker.frozen import guard
 from wsgi_persist.worker.scope import current
 from wsgi_persist.worker.servers import (
     Daemon,
@@ -119,6 +120,7 @@ def _on_process_stopping(event: str, **details: Any) -> None:
 def shut_down(reason: str) -> None:
     """Close every idle pin; requests in flight close theirs. Safe to call twice, from any thread."""
     closed, in_flight = registry.stop_all()
+    guard().end()
     tell("stopped", text=reason)
     if closed or in_flight:
         logger.info(

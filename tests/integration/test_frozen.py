@@ -1,0 +1,281 @@
+"""A host that freezes: its processes stand still, and its kernel acknowledges for them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import ModuleType
+from typing import Any
+
+import pytest
+from webtest import TestApp
+
+from tests.conftest import Server, eventually
+from tests.faults.faults import Faults
+from tests.site.extra import extra_view
+from tests.unit.fakes import Clock
+from tools.apache import children
+from tools.postgres import Cluster, free_port
+from wsgi_persist.pins import knock
+from wsgi_persist.worker import guard, registry
+from wsgi_persist.worker.frozen import Guard
+from wsgi_persist.worker.lifecycle import shut_down
+
+ALIAS = "apart"
+QUICK = {"network_timeout": 1.0, "connect_timeout": 2.0, "reconnect_deadline": 20.0}
+
+
+@pytest.fixture
+def alias(site: TestApp) -> Iterator[Callable[..., None]]:
+    """Defines the alias by servers, all primaries: the first that answers is taken."""
+    from django.db import connections
+
+    def define(*clusters: Cluster, **persist: Any) -> None:
+        options = {
+            "sslmode": "disable",
+            "target_session_attrs": "read-write",
+            "persist": {**QUICK, **persist},
+        }
+        hosts = ",".join(cluster.address for cluster in clusters)
+        ports = ",".join(str(cluster.port) for cluster in clusters)
+        connections.settings[ALIAS] = {
+            **connections.settings["default"],
+            "HOST": hosts,
+            "PORT": ports,
+            "OPTIONS": {**options, "persist": {**QUICK, **persist}},
+        }
+
+    yield define
+    guard().end()
+    connections[ALIAS].close()
+    registry.process_scope().pins.pop(ALIAS, None)
+    from wsgi_persist.backends import opening
+
+    opening._servers.pop(ALIAS, None)
+    del connections[ALIAS], connections.settings[ALIAS]
+
+
+def run(sql: str) -> Any:
+    from django.db import connections
+
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchone()[0]
+
+
+@pytest.fixture
+def visit(site: TestApp) -> Callable[..., Any]:
+    """A request whose view sends this; its answer."""
+    from django.http import HttpResponse
+
+    def visit(sql: str = "SELECT pg_catalog.inet_server_port()", status: int = 200) -> Any:
+        with extra_view(lambda request: HttpResponse(str(run(sql)))):
+            return site.get("/extra/", status=status)
+
+    return visit
+
+
+@contextmanager
+def frozen(cluster: Cluster) -> Iterator[None]:
+    """All its processes, as with its host; those that it starts meanwhile there are none of."""
+    every = [cluster.pid, *children(cluster.pid)]
+    for pid in every:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in every:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def test_a_host_that_freezes_is_left_for_another(
+    alias: Any, visit: Any, victim: Cluster, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    alias(victim, server.cluster)
+    assert visit().text == str(victim.port)
+    with frozen(victim):
+        assert visit().text == str(server.cluster.port)
+    assert [r.getMessage().partition(" has been silent")[0] for r in caplog.records if "cut" in r.msg] == [
+        f"pin 'apart': cut off backend {_backend(caplog)} in GET '/extra/': its host 127.0.0.1:{victim.port}"
+    ]
+
+
+def _backend(caplog: pytest.LogCaptureFixture) -> int:
+    return next(int(r.getMessage().split()[-1]) for r in caplog.records if "opened backend" in r.getMessage())
+
+
+def test_a_write_that_waits_there_is_told_as_unknown(
+    alias: Any, visit: Any, victim: Cluster, server: Server
+) -> None:
+    alias(victim, server.cluster)
+    visit()
+    with frozen(victim):
+        told = visit("INSERT INTO entry (note) VALUES ('frozen') RETURNING note", status=503)
+        assert "Retry-After" not in told.headers
+        assert visit().text == str(server.cluster.port)
+
+
+def test_the_next_attempts_leave_it_out(
+    alias: Any, visit: Any, victim: Cluster, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker of a frozen host has others to go to, and does not wait for it each time."""
+    alias(victim, server.cluster)
+    with frozen(victim):
+        visit()
+        assert f"host 127.0.0.1:{victim.port} answers nobody, and is left out for now" in caplog.text
+        registry.process_scope().pins[ALIAS].drop("the test has it open another")
+        began = time.monotonic()
+        visit()
+        # Not what is timed, but that libpq's two seconds were not waited for.
+        assert time.monotonic() - began < QUICK["connect_timeout"]
+
+
+def test_a_single_host_has_no_guard(alias: Any, visit: Any, server: Server) -> None:
+    """There is nowhere else to go."""
+    alias(server.cluster)
+    visit()
+    assert not _guards()
+
+
+def test_the_guard_ends_with_the_worker(alias: Any, visit: Any, server: Server, victim: Cluster) -> None:
+    alias(victim, server.cluster)
+    visit()
+    assert len(_guards()) == 1
+    registry.process_scope().pins[ALIAS].drop("the test is over")
+    shut_down("test")
+    assert not _guards()
+    registry.forget_all()  # a scope that was stopped keeps nothing
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_fork_has_one_of_its_own(alias: Any, visit: Any, server: Server, victim: Cluster) -> None:
+    alias(victim, server.cluster)
+    visit()
+    parents = guard()
+
+    child = os.fork()
+    if child == 0:
+        guard().start()
+        os._exit(0 if guard() is not parents and len(_guards()) == 1 else 1)
+    assert os.waitpid(child, 0) == (child, 0)
+
+
+def _guards() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "wsgi_persist.guard"]
+
+
+# Who waits for long, and is right.
+
+
+def wake(server: Server) -> None:
+    """End the query that sleeps, with an error."""
+    others = "query LIKE %s AND pid <> pg_catalog.pg_backend_pid()"
+    server(f"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE {others}", "%pg_sleep(%")
+
+
+class Knocks:
+    """Who was asked, and what is said of them."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+        self.at_home: Callable[[], bool] = lambda: True
+
+    def __call__(self, host: str, port: int, timeout: float) -> bool:
+        self.asked.append((host, port))
+        return self.at_home()
+
+
+@pytest.fixture
+def knocks() -> Knocks:
+    return Knocks()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def asleep(alias: Any, visit: Any, server: Server) -> Iterator[threading.Thread]:
+    """A request that waits for the server, by TCP and for longer than network_timeout."""
+    alias(server.cluster)
+    visit()
+    waiting = threading.Thread(target=visit, args=("SELECT pg_sleep(600)", "*"))
+    waiting.start()
+    eventually(server.sleeping, 1)
+    time.sleep(1.1)
+    yield waiting
+    wake(server)
+    waiting.join()
+
+
+def test_a_busy_server_is_asked_now_and_then(
+    asleep: threading.Thread, knocks: Knocks, clock: Clock, server: Server
+) -> None:
+    found = Guard(knocks, clock)
+    for _ in range(3):
+        found.look()
+    assert knocks.asked == [("127.0.0.1", server.cluster.port)]
+    clock.now += 1.1
+    found.look()
+    assert len(knocks.asked) == 2
+    assert server.sleeping() == 1
+
+
+def test_an_answer_that_comes_meanwhile_counts(
+    asleep: threading.Thread, knocks: Knocks, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    def at_home() -> bool:
+        wake(server)
+        asleep.join()
+        return False
+
+    knocks.at_home = at_home
+    Guard(knocks).look()
+    assert knocks.asked
+    assert "cut off" not in caplog.text
+    assert registry.process_scope().pins[ALIAS].is_alive()
+
+
+def test_a_unix_socket_is_not_asked(site: TestApp, knocks: Knocks, server: Server) -> None:
+    """It has no times; and who shares the kernel is frozen with it."""
+    waiting = threading.Thread(target=site.get, args=("/sleep/?seconds=600",), kwargs={"status": "*"})
+    waiting.start()
+    eventually(server.sleeping, 1)
+    Guard(knocks).look()
+    wake(server)
+    waiting.join()
+    assert knocks.asked == []
+
+
+# Asking.
+
+
+def test_a_server_that_runs_is_at_home_and_says_nothing_of_it(victim: Cluster) -> None:
+    before = victim.log.read_text()
+    assert knock("127.0.0.1", victim.port, 2.0)
+    assert victim.log.read_text() == before
+
+
+def test_one_that_is_frozen_is_not(faults: Faults, victim: Cluster) -> None:
+    with faults.frozen():
+        assert not knock("127.0.0.1", victim.port, 0.3)
+
+
+def test_a_host_where_nothing_runs_answers(driver: ModuleType) -> None:
+    assert knock("127.0.0.1", free_port(), 2.0)
+
+
+def test_who_accepts_and_says_nothing_does_not() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        assert not knock("127.0.0.1", mute.getsockname()[1], 0.3)
+
+
+def test_a_name_that_is_unknown_is_the_drivers_to_refuse() -> None:
+    assert knock("nobody.invalid", 5432, 2.0)
