@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections import Counter
 from collections.abc import Iterable
@@ -51,6 +52,15 @@ def judge(answers: Iterable[Answer], rows: Iterable[str]) -> Verdict:
         denied=[id for id, done in promises.items() if done is False and committed[id]],
         unknown=[id for id, done in promises.items() if done is None],
     )
+
+
+def stale(answers: Iterable[Answer], count: str) -> list[Answer]:
+    """Answers of the page *count*, of ``faults/count/``, that know less than was answered with 200 before
+    they were asked for: of a server that leads no more."""
+    every = list(answers)
+    done = sorted(a.scheduled + a.latency for a in every if a.request.id and _promise(a))
+    counts = [a for a in every if a.request.page == count and a.status == 200]
+    return [a for a in counts if int(a.text) < bisect.bisect_left(done, a.scheduled)]
 
 
 def _promise(answer: Answer) -> bool | None:

@@ -10,6 +10,7 @@ from tests.faults.results import Request
 
 READ, READ_ATOMIC = "/faults/read/", "/faults/read-atomic/"
 READ_SLOWLY, NO_QUERY = "/faults/read-slowly/", "/faults/no-query/"
+COUNT = "/faults/count/"
 WRITE, WRITE_ATOMIC = "/faults/write/", "/faults/write-atomic/"
 PAGES = [Request(path, expects="1 2 3") for path in (READ, READ_ATOMIC)]
 

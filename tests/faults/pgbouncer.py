@@ -31,6 +31,22 @@ server_tls_sslmode = {tls}
 """
 
 
+def _program() -> str:
+    program = shutil.which("pgbouncer", path=SEARCH)
+    if program is None:
+        raise Unavailable("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
+    return program
+
+
+def pgbouncer_version() -> tuple[int, ...]:
+    """Such as (1, 24).
+
+    :raises Unavailable: where it is not installed.
+    """
+    said = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(part) for part in said.split()[1].split(".")[:2])
+
+
 class PgBouncer:
     """Listens on ``port`` of 127.0.0.1, and on a Unix socket in ``folder``.
 
@@ -51,9 +67,7 @@ class PgBouncer:
         settings: Mapping[str, object] | None = None,
         password: str = "",
     ) -> None:
-        program = shutil.which("pgbouncer", path=SEARCH)
-        if program is None:
-            raise Unavailable("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
+        program = _program()
         self.cluster = cluster
         self._tls = tls
         self._password = password

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import eventually
 from tests.faults.__main__ import page
-from tests.faults.ledger import Writer, judge
+from tests.faults.ledger import Writer, judge, stale
 from tests.faults.load import Load, mix
 from tests.faults.results import Answer, Request
 
@@ -218,6 +218,20 @@ def test_books_that_do_not_balance(rows: list[str], kind: str, id: str) -> None:
         kind: [id],
     }
     assert f"1 {kind}: {id}" in str(verdict)
+
+
+def counted(at: float, text: str, status: int = 200) -> Answer:
+    return Answer(Request("/count/"), at, 0.1, status, text=text)
+
+
+def test_a_count_knows_of_what_was_answered_before_it() -> None:
+    writes = [
+        Answer(Request("/write/", "POST", id=f"w{n}"), float(n), 0.5, 200, text=f"w{n}") for n in (1, 2)
+    ]
+    right = [counted(1.0, "0"), counted(1.4, "1"), counted(1.6, "1"), counted(2.6, "2"), counted(3.0, "3")]
+    assert stale([*writes, *right, counted(2.6, "", 503)], "/count/") == []
+    behind = counted(2.6, "1")
+    assert stale([*writes, *right, behind], "/count/") == [behind]
 
 
 def test_writers_ids_are_their_own() -> None:

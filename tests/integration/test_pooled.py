@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Server, eventually, or_skip
-from tests.faults.pgbouncer import PgBouncer
+from tests.conftest import DRIVER, Server, eventually, or_skip
+from tests.faults import Unavailable
+from tests.faults.pgbouncer import PgBouncer, pgbouncer_version
 from tests.http import get, in_parallel
 from tests.serving import ROOT, started
 
@@ -62,7 +63,7 @@ class Pooled:
 
     def __init__(self, port: int, pooler: PgBouncer) -> None:
         self._port = port
-        self._pooler = pooler
+        self.pooler = pooler
         self._met: set[int] = set()
 
     def get(self, path: str) -> str:
@@ -81,23 +82,25 @@ class Pooled:
 
     def pins(self) -> list[str]:
         """The connections that PgBouncer has from workers, by their ports."""
-        rows = [row.split("|") for row in self._pooler.command("SHOW CLIENTS").splitlines()]
+        rows = [row.split("|") for row in self.pooler.command("SHOW CLIENTS").splitlines()]
         return sorted(row[5] for row in rows if row[2] == "site")
 
 
-Start = Callable[[int, Settings], AbstractContextManager[Pooled]]
+Start = Callable[..., AbstractContextManager[Pooled]]
 
 
 @pytest.fixture
 def pooled(server: Server, tmp_path: Path) -> Start:
-    """Starts the site, once every worker has its pin; how many sessions, further settings of the pooler."""
+    """Starts the site, once every worker has its pin; how many sessions, further settings of the pooler, and
+    further OPTIONS."""
 
     @contextmanager
-    def start(sessions: int, settings: Settings) -> Iterator[Pooled]:
+    def start(sessions: int, settings: Settings, **options: Any) -> Iterator[Pooled]:
         given = {**POOL, **settings, "default_pool_size": str(sessions)}
         with or_skip():
             pooler = PgBouncer(server.cluster, given.pop("pool_mode"), settings=given)
         environment = {**site_settings(), "SITE_HOST": "127.0.0.1", "SITE_PORT": str(pooler.port)}
+        environment["SITE_OPTIONS"] = json.dumps({**json.loads(environment["SITE_OPTIONS"]), **options})
         with pooler, started([sys.executable, *GUNICORN], server, tmp_path / "log", **environment) as running:
             site = Pooled(running.port, pooler)
             assert eventually(site.workers, WORKERS, 20)
@@ -150,3 +153,52 @@ def test_what_a_session_was_set_to_meets_the_next_worker(
     with pooled(1, settings) as site:
         site.get("/run/?sql=SET work_mem = '1234kB'")
         assert set(site.at_once("/sql/?sql=SHOW work_mem")) == {next_one}
+
+
+# Statements that psycopg 3 prepares.
+
+CARRIES_THEM = (1, 21)
+PREPARES = {"prepare_threshold": 0, "server_side_binding": True}
+
+
+@pytest.fixture
+def prepared(pooled: Start) -> Iterator[Pooled]:
+    """Few sessions for all workers, by a pooler that carries prepared statements from one to another."""
+    if DRIVER != "psycopg":
+        pytest.skip("psycopg2 prepares nothing")
+    with or_skip():
+        if (found := pgbouncer_version()) < CARRIES_THEM:
+            raise Unavailable(f"PgBouncer {'.'.join(map(str, found))} carries no prepared statement")
+    with pooled(2, {"max_prepared_statements": "200"}, **PREPARES) as site:
+        yield site
+
+
+def test_prepared_statements_are_carried(prepared: Pooled, server: Server) -> None:
+    """They were: the sessions have them, under PgBouncer's own names."""
+    for _ in range(3):
+        prepared.at_once("/busy/")
+        prepared.at_once("/three/")
+    assert any("execute PGBOUNCER_" in line for line in server.log())
+
+
+@pytest.mark.parametrize("harm", ["RECONNECT", "sessions", "restart"])
+def test_they_survive_what_poolers_do(prepared: Pooled, server: Server, harm: str) -> None:
+    prepared.at_once("/three/")
+    if harm == "RECONNECT":
+        prepared.pooler.reconnect()
+    elif harm == "restart":
+        prepared.pooler.restart()
+    else:
+        for backend in server.backends():
+            server.terminate(backend)
+    for _ in range(3):
+        prepared.at_once("/three/")
+        prepared.at_once("/write/?note=prepared")
+
+
+def test_more_than_psycopg_keeps_are_forgotten_by_name(prepared: Pooled) -> None:
+    """It deallocates them, which a pooler cannot by SQL."""
+    for first in range(0, 120, 20):
+        texts = "&".join(f"sql=SELECT {number}, 'more'" for number in range(first, first + 20))
+        prepared.get(f"/run/?{texts}")
+    prepared.at_once("/three/")

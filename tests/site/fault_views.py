@@ -34,6 +34,14 @@ def read_slowly(request: HttpRequest) -> HttpResponse:
     return read_atomic(request)
 
 
+@transaction.non_atomic_requests
+def count(request: HttpRequest) -> HttpResponse:
+    """How many writes whose id begins so are in the ledger."""
+    return HttpResponse(
+        str(scalar("SELECT count(*) FROM ledger WHERE id LIKE %s", [request.GET["of"] + "%"]))
+    )
+
+
 def write_atomic(request: HttpRequest) -> HttpResponse:
     scalar("SELECT 1")
     scalar(INSERT, [request.POST["id"]])
@@ -57,5 +65,5 @@ def no_query(request: HttpRequest) -> HttpResponse:
     return HttpResponse("no query")
 
 
-_VIEWS = [read, read_atomic, read_slowly, write, write_atomic, worker, no_query]
+_VIEWS = [read, read_atomic, read_slowly, count, write, write_atomic, worker, no_query]
 urlpatterns = [path(f"faults/{view.__name__.replace('_', '-')}/", view) for view in _VIEWS]

@@ -10,10 +10,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 
-from tests.faults.ledger import Verdict, Writer, judge
+from tests.faults.ledger import Verdict, Writer, judge, stale
 from tests.faults.load import Load, NextRequest
-from tests.faults.pages import WRITE, WRITE_ATOMIC, reads
-from tests.faults.results import Answer, Results, aligned, counted
+from tests.faults.pages import COUNT, WRITE, WRITE_ATOMIC, reads
+from tests.faults.results import Answer, Request, Results, aligned, counted
 from tests.tier.events import Event, Tier
 from tests.tier.front import PASSWORD, USER
 from tests.tier.site import Site
@@ -27,6 +27,7 @@ HEAD = (
     "reads",
     "writes",
     "ledger",
+    "stale",
     "pause s",
     "slowest s",
     "server's",
@@ -87,6 +88,11 @@ class Outcome:
     server: tuple[float, float] = (0.0, 0.0)
 
     @property
+    def stale_reads(self) -> int:
+        """Of how many a server was believed that had been replaced."""
+        return len(stale(self.results.answers, COUNT))
+
+    @property
     def failed_reads(self) -> int:
         return len([answer for answer in self.results.failures if not answer.request.id])
 
@@ -116,6 +122,7 @@ class Outcome:
             str(self.failed_reads),
             str(self.failed_writes),
             ledger,
+            str(self.stale_reads),
             f"{self.pause():.1f}",
             f"{self.results.latency(1.0):.1f}",
             f"{server:.1f}",
@@ -127,9 +134,10 @@ def _done(answer: Answer) -> float:
 
 
 def requests(name: str) -> NextRequest:
-    """Two reads for each write."""
+    """Two reads for each write, of which one tells how many writes it knows of."""
     writers = itertools.cycle([Writer(WRITE, f"{name}/auto"), Writer(WRITE_ATOMIC, f"{name}/atomic")])
-    every = itertools.cycle([reads(), reads(), lambda: next(writers)()])
+    count = Request(f"{COUNT}?of={name}/")
+    every = itertools.cycle([reads(), lambda: count, lambda: next(writers)()])
     return lambda: next(every)()
 
 
