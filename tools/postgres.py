@@ -198,6 +198,10 @@ class Cluster:
             self._process.wait(timeout)
             self._process = None
 
+    def has_ended(self) -> bool:
+        """Whether it is not running, for whatever reason."""
+        return self._process is None or self._process.poll() is not None
+
     def restart(self, how: signal.Signals = signal.SIGINT) -> None:
         self.stop(how)
         self.start()

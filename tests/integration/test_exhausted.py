@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,10 +40,16 @@ def small(root: Path) -> Iterator[Cluster]:
 @pytest.fixture
 def visit(site: TestApp, small: Cluster) -> Iterator[Callable[..., Any]]:
     """A request that sends these to that server; its answer."""
+    with visitor(site, small) as visit:
+        yield visit
+
+
+@contextmanager
+def visitor(site: TestApp, cluster: Cluster) -> Iterator[Callable[..., Any]]:
     from django.db import connections
     from django.http import HttpResponse
 
-    given = {"HOST": str(small.socket_dir), "PORT": str(small.port)}
+    given = {"HOST": str(cluster.socket_dir), "PORT": str(cluster.port)}
     options = {"OPTIONS": {"persist": {"reconnect_deadline": 0.1}}}
     connections.settings["small"] = {**connections.settings["default"], **given, **options}
 
@@ -76,23 +83,28 @@ def test_new_connection_without_memory_is_an_outage(visit: Any, small: Cluster, 
     assert eventually(lambda: visit(BACKEND, status="*").isdigit(), True)
 
 
-@pytest.fixture(scope="module")
-def disk(root: Path, small: Cluster) -> Iterator[None]:
-    """A table on a disk of its own, which is small."""
-    folder = root / "disk"
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
     folder.mkdir()
-    size = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    size = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     with or_skip():
         if subprocess.run(size, capture_output=True, check=False).returncode:
             raise Unavailable("no disk can be mounted here (root may)")
     try:
         if user := unprivileged_user():
             shutil.chown(folder, user)
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def disk(root: Path, small: Cluster) -> Iterator[None]:
+    """A table on a disk of its own, which is small."""
+    with small_disk(root / "disk", 16) as folder:
         query(small, f"CREATE TABLESPACE disk LOCATION '{folder}'", "site")
         yield
         query(small, "DROP TABLESPACE disk", "site")
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture
@@ -112,3 +124,42 @@ def test_write_that_finds_the_disk_full_fails_alone(
     visit(*begin, insert, FILL, status=500)
     assert "No space left on device" in small.log.read_text()
     assert visit(BACKEND, "SELECT count(*) FROM large") == f"{backend} {1 if begin else 2}"
+
+
+@pytest.fixture
+def logged(root: Path) -> Iterator[tuple[Cluster, Path]]:
+    """A server whose log of writes has a small disk of its own, and a file there that takes the rest."""
+    with small_disk(root / "wal", 64) as folder:
+        cluster = Cluster(root / "logged", ["fsync=off", "max_wal_size=1GB"]).create()
+        segments = cluster.data / "pg_wal"
+        shutil.copytree(segments, folder / "pg_wal")
+        shutil.rmtree(segments)
+        segments.symlink_to(folder / "pg_wal")
+        if user := unprivileged_user():
+            subprocess.run(["chown", "-R", user, str(folder)], check=True)
+        cluster.start()
+        query(cluster, "CREATE DATABASE site")
+        query(cluster, SCHEMA, "site")
+        ballast = folder / "ballast"
+        ballast.write_bytes(bytes(shutil.disk_usage(folder).free))
+        yield cluster, ballast
+        cluster.destroy()
+
+
+def test_server_that_cannot_log_is_an_outage(
+    site: TestApp, logged: tuple[Cluster, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends itself in the midst of a write, and may not come up before there is room."""
+    cluster, ballast = logged
+    write = "INSERT INTO entry (note) SELECT repeat('x', 1000) FROM generate_series(1, 50000)"
+    with visitor(site, cluster) as visit:
+        visit("INSERT INTO entry (note) VALUES ('before')")
+        visit(write, status=503)
+        assert "No space left on device" in cluster.log.read_text()
+        ballast.unlink()
+        if cluster.has_ended():
+            cluster.stop()
+            cluster.start()
+        cluster.wait_ready()
+        assert eventually(lambda: visit("SELECT count(*) FROM entry", status="*"), "1")
+        visit("INSERT INTO entry (note) VALUES ('after')")
