@@ -149,6 +149,18 @@ def test_with_a_request_in_flight(
     assert "Traceback" not in running.error_text()
 
 
+def test_thread_that_looks_after_several_hosts_ends_too(
+    apache: StartApache, server: Server, generation: Httpd
+) -> None:
+    running = apache(given={"httpd": generation}, SITE_HOST="127.0.0.1,127.0.0.1")
+    with sessions_abandoned(server, 0):
+        worker = only_worker(running, server)
+        running.stop()
+        assert last_words(running, worker).endswith(CLOSED)
+        assert backend_ends(server, worker)
+    assert "exit signal" not in running.error_text()
+
+
 def test_interpreter_is_not_destroyed(apache: StartApache, server: Server, generation: Httpd) -> None:
     """Neither atexit nor a destructor runs then; mod_wsgi's event comes all the same."""
     running = apache(given={"httpd": generation, "extra": "WSGIDestroyInterpreter Off"})
