@@ -19,7 +19,7 @@ logger = logging.getLogger("wsgi_persist.outage")
 
 T = TypeVar("T")
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.75
 SHORTEST_WINDOW = 0.8
 LONGEST_WINDOW = 30.0  # of a server that refuses the password
 
@@ -144,8 +144,9 @@ class Outage:
 
 
 def rest(trouble: Trouble, pause: float, left: float, sleep: Callable[[float], None]) -> float:
-    """Wait for some of *pause*, and no longer than what is *left*; how long the next one is. In seconds."""
-    nap = min(pause * random.uniform(0.5, 1.0), left)
+    """Wait for any part of *pause*, so that workers that wait together do not try together, and no longer
+    than what is *left*; how long the next one is. In seconds."""
+    nap = min(pause * random.random(), left)
     sleep(nap)
     trouble.waited += nap
     return min(pause * 2, LONGEST_PAUSE)
