@@ -104,7 +104,14 @@ def test_port_of_the_environment(
 
 @pytest.mark.parametrize(
     ("names", "ports"),
-    [("db1", "5432"), ("db1,/run/postgresql", "5432"), ("db1,", "5432"), ("db1,db2", "1,2,3"), ("a,b", "x,")],
+    [
+        ("db1", "5432"),
+        ("db1,/run/postgresql", "5432"),
+        ("db1,", "5432"),
+        ("db1,db2", "1,2,3"),
+        ("a,b", "x,"),
+        ("a,b", "one"),
+    ],
 )
 def test_lists_that_are_libpqs_alone(
     names: str, ports: str, hosts: Hosts, clock: Clock, network: Network

@@ -90,7 +90,7 @@ def _addresses(hosts: str, ports: str) -> list[Address]:
     names, numbers = hosts.split(","), (ports or os.environ.get("PGPORT", "5432")).split(",")
     if len(numbers) == 1:
         numbers *= len(names)
-    fits = len(names) == len(numbers) > 1 and all(numbers) and all(names)
+    fits = len(names) == len(numbers) > 1 and all(names) and all(map(str.isdecimal, numbers))
     if not fits or any(name.startswith(("/", "@")) for name in names):
         return []
-    return [Address(name.strip(), int(number)) for name, number in zip(names, numbers, strict=True)]
+    return [Address(name, int(number)) for name, number in zip(names, numbers, strict=True)]
