@@ -74,6 +74,8 @@ def relay(server: Server, tls_port: int, request: pytest.FixtureRequest) -> Iter
     relay = Relay(tls_port if way == "tls" else server.cluster.port, folder)
     yield relay
     relay.close()
+    relay.join(5.0)
+    assert not relay.is_alive()
     if folder is not None:
         shutil.rmtree(folder)
 

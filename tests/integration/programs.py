@@ -117,6 +117,12 @@ class Run:
             self.rows = cursor.fetchall()
         return self
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last step, a block, ended with an error."""
+        *_, error, _ended, _ = self.trace
+        return isinstance(error, tuple) and len(error) == 4 and isinstance(error[3], list)
+
     def _clean(self) -> None:
         from django.db import Error
 

@@ -50,6 +50,9 @@ class Relay(threading.Thread):
 
     def close(self) -> None:
         self.spare()
+        # Before close(): when a signal stops the process, a thread that still waits in accept() begins anew
+        # with the same number, which is the next listener's by then, and serves its clients.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def run(self) -> None:
