@@ -106,7 +106,7 @@ def test_lazy_program_does_as_long_as_it_catches_no_error_of_a_statement(
 # Django rolls back where the connection was lost, without a word; then the block fails by itself.
 FAILS_BY_ITSELF: list[Step] = [
     ("execute", READS[0], False),
-    ("atomic", True, False, True, [("set_rollback", True), ("execute", READS[0], False)]),
+    ("atomic", True, False, True, [("iterate",), ("set_rollback", True), ("execute", READS[0], False)]),
     ("atomic", False, True, False, []),
 ]
 
