@@ -190,6 +190,44 @@ def test_view_whose_session_cannot_be_saved_after_it_is_not_run_again(
     assert (len(view.seen), notes()) == (1, ["once"])
 
 
+@pytest.mark.parametrize("repeats", [False, "all"], ids=["", "all"])
+def test_session_that_cannot_be_saved_is_no_bad_request(
+    forms: TestApp, kill: Any, repeats: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django takes it for one that somebody has deleted meanwhile, and answers 400."""
+    from django.db import connection, transaction
+    from django.http import HttpResponse
+
+    seen: list[int] = []
+
+    @transaction.non_atomic_requests
+    def view(request: Any) -> Any:
+        request.session["count"] = count = request.session.get("count", 0) + 1
+        seen.append(count)
+        if seen == [1, 2]:
+            kill()
+        return HttpResponse(str(count))
+
+    with extra_view(view):
+        assert forms.get("/extra/").text == "1"
+        close_pin()
+        policy = Policy(replay_requests=repeats, replay="off", prewarm=False)
+        monkeypatch.setattr(connection, "persist_policy", policy)
+        answer = forms.get("/extra/", status=200 if repeats else 503)
+        assert ("Retry-After" in answer.headers) != bool(repeats)
+        assert forms.get("/extra/").text == ("3" if repeats else "2")
+
+
+def test_bad_request_stays_one(forms: TestApp) -> None:
+    from django.core.exceptions import SuspiciousOperation
+
+    def view(request: Any) -> Any:
+        raise SuspiciousOperation
+
+    with extra_view(view):
+        forms.get("/extra/", status=400)
+
+
 def test_view_that_is_marked_is_not_run_again(forms: TestApp, kill: Any, notes: Any) -> None:
     from django.views.decorators.csrf import csrf_exempt
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wsgi_persist.answer")
 
+# Django's, whose sessions take a save that was lost for a bad request.
+FAILURES = ("500", "400")
+
 STATUS = "503 Service Unavailable"
 TRY_AGAIN = "The database is out of reach at the moment. Please try again in {} seconds.\n"
 NOT_SAVED = (
@@ -52,7 +55,7 @@ class Answer(Boundary):
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         """The application's ``start_response``."""
-        if status.startswith("500") and not self.begun and self._is_ours():
+        if status.startswith(FAILURES) and not self.begun and self._is_ours():
             self._error = exc_info[1] if exc_info else None
             return _throw_away
         self.trouble = self._error = None  # an application may put its own page in the place of a 500
