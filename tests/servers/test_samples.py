@@ -120,6 +120,18 @@ def test_each_keeps_its_own_until_a_stop_that_waits(
     assert lost(server) == before
 
 
+@pytest.mark.parametrize(("command", "keep"), EACH_WAY)
+def test_each_ends_with_the_thread_that_looks_after_several_hosts(
+    command: list[str], keep: int, server: Server, tmp_path: Path
+) -> None:
+    before = lost(server)
+    with serving(command, server, tmp_path, SITE_HOST="127.0.0.1,127.0.0.1") as running:
+        keepers(running, keep)
+        running.stop(signal.SIGTERM)
+    assert eventually(server.backends, [])
+    assert lost(server) == before
+
+
 @pytest.mark.parametrize(
     ("command", "keep"),
     [of("gunicorn"), of("uwsgi"), of("uwsgi", "--threads=2", keep=4)],
