@@ -21,6 +21,7 @@ from tests.site.extra import extra_view
 from tests.unit.fakes import Clock
 from tools.apache import children
 from tools.postgres import Cluster, free_port
+from wsgi_persist import Policy
 from wsgi_persist.pins import knock
 from wsgi_persist.worker import guard, registry
 from wsgi_persist.worker.frozen import Guard
@@ -279,3 +280,15 @@ def test_who_accepts_and_says_nothing_does_not() -> None:
 
 def test_a_name_that_is_unknown_is_the_drivers_to_refuse() -> None:
     assert knock("nobody.invalid", 5432, 2.0)
+
+
+def test_a_connection_that_cannot_be_looked_at_hinders_nobody(
+    asleep: threading.Thread, knocks: Knocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be closed at any moment, and a tracing tool's proxy around it raises what it likes."""
+    scope = registry.process_scope()
+    broken = scope.pin("broken", "broken", Policy())
+    monkeypatch.setattr(broken, "in_query", lambda: 1 // 0)
+    Guard(knocks).look()
+    del scope.pins["broken"]
+    assert len(knocks.asked) == 1

@@ -7,11 +7,11 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from wsgi_persist.pins import PinnedConnection, knock, silent_for
-from wsgi_persist.worker.scope import Scope, all_scopes
+from wsgi_persist.worker.scope import all_scopes
 
 logger = logging.getLogger("wsgi_persist.guard")
 
@@ -54,14 +54,15 @@ class Guard:
             self._thread.join(PACE)
 
     def look(self) -> None:
-        waiting = list(_in_query())
-        now = self._clock()
-        self._ask_at = {pin.serial: self._ask_at.get(pin.serial, now) for pin, _, _ in waiting}
-        for pin, connection, scope in waiting:
-            try:
-                self._see_to(pin, connection, str(scope))
-            except Exception as error:
-                logger.debug("pin %r: its query has ended: %s", pin.name, error)
+        before, self._ask_at = self._ask_at, {}
+        for scope in all_scopes():
+            for pin in list(scope.pins.values()):
+                try:
+                    if scope.owner is not None and (connection := pin.in_query()) is not None:
+                        self._ask_at[pin.serial] = before.get(pin.serial, 0.0)
+                        self._see_to(pin, connection, str(scope))
+                except Exception as error:
+                    logger.debug("pin %r: its query has ended: %s", pin.name, error)
 
     def _run(self) -> None:
         while not self._ended.wait(PACE):
@@ -71,11 +72,8 @@ class Guard:
         fd = connection.fileno()
         # One of its own: the other's number may be a new connection's any time.
         with socket.socket(fileno=os.dup(fd)) as line:
-            if (
-                connection.fileno() != fd
-                or not _is_due(pin, line)
-                or self._clock() < self._ask_at[pin.serial]
-            ):
+            is_same = connection.fileno() == fd
+            if not is_same or not _is_due(pin, line) or self._clock() < self._ask_at[pin.serial]:
                 return
             host, port = line.getpeername()[:2]
             if self._knock(host, port, pin.policy.connect_timeout):
@@ -93,13 +91,6 @@ class Guard:
             silent_for(line) or 0.0,
         )
         line.shutdown(socket.SHUT_RDWR)
-
-
-def _in_query() -> Iterator[tuple[PinnedConnection, Any, Scope]]:
-    for scope in all_scopes():
-        for pin in list(scope.pins.values()):
-            if scope.owner is not None and (connection := pin.in_query()) is not None:
-                yield pin, connection, scope
 
 
 def _is_due(pin: PinnedConnection, line: socket.socket) -> bool:
