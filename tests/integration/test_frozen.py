@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from tools.apache import children
 from tools.postgres import Cluster, free_port
 from wsgi_persist import Policy
 from wsgi_persist.pins import knock
+from wsgi_persist.worker import frozen as frozen_hosts
 from wsgi_persist.worker import guard, registry
 from wsgi_persist.worker.frozen import Guard
 from wsgi_persist.worker.lifecycle import shut_down
@@ -53,6 +55,7 @@ def alias(site: TestApp) -> Iterator[Callable[..., None]]:
 
     yield define
     guard().end()
+    frozen_hosts._guards.clear()
     connections[ALIAS].close()
     registry.process_scope().pins.pop(ALIAS, None)
     from wsgi_persist.backends import opening
@@ -162,7 +165,7 @@ def test_a_fork_has_one_of_its_own(alias: Any, visit: Any, server: Server, victi
 
     child = os.fork()
     if child == 0:
-        guard().start()
+        guard().look_after(registry.process_scope().pin("new", "new", Policy()))
         os._exit(0 if guard() is not parents and len(_guards()) == 1 else 1)
     assert os.waitpid(child, 0) == (child, 0)
 
@@ -197,6 +200,15 @@ def knocks() -> Knocks:
     return Knocks()
 
 
+def looking(knocks: Knocks, clock: Callable[[], float] = time.monotonic) -> Guard:
+    """After every pin, in no thread of its own."""
+    found = Guard(knocks, clock)
+    found._ended.set()
+    for pin in registry.process_scope().pins.values():
+        found.look_after(pin)
+    return found
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -219,7 +231,7 @@ def asleep(alias: Any, visit: Any, server: Server) -> Iterator[threading.Thread]
 def test_a_busy_server_is_asked_now_and_then(
     asleep: threading.Thread, knocks: Knocks, clock: Clock, server: Server
 ) -> None:
-    found = Guard(knocks, clock)
+    found = looking(knocks, clock)
     for _ in range(3):
         found.look()
     assert knocks.asked == [("127.0.0.1", server.cluster.port)]
@@ -238,7 +250,7 @@ def test_an_answer_that_comes_meanwhile_counts(
         return False
 
     knocks.at_home = at_home
-    Guard(knocks).look()
+    looking(knocks).look()
     assert knocks.asked
     assert "cut off" not in caplog.text
     assert registry.process_scope().pins[ALIAS].is_alive()
@@ -249,7 +261,8 @@ def test_a_unix_socket_is_not_asked(site: TestApp, knocks: Knocks, server: Serve
     waiting = threading.Thread(target=site.get, args=("/sleep/?seconds=600",), kwargs={"status": "*"})
     waiting.start()
     eventually(server.sleeping, 1)
-    Guard(knocks).look()
+    time.sleep(1.1)
+    looking(knocks).look()
     wake(server)
     waiting.join()
     assert knocks.asked == []
@@ -278,8 +291,27 @@ def test_who_accepts_and_says_nothing_does_not() -> None:
         assert not knock("127.0.0.1", mute.getsockname()[1], 0.3)
 
 
-def test_a_name_that_is_unknown_is_the_drivers_to_refuse() -> None:
-    assert knock("nobody.invalid", 5432, 2.0)
+def test_what_this_machine_refuses_says_nothing_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*args: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", refused)
+    assert knock("127.0.0.1", 5432, 0.3)
+
+
+def test_a_name_of_several_addresses_is_at_home_if_one_is(
+    victim: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        addresses = [("127.0.0.1", mute.getsockname()[1]), ("127.0.0.1", victim.port)]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **given: found)
+        assert knock("db.example.org", 5432, 0.3)
+
+
+@pytest.mark.parametrize("name", ["nobody.invalid", "a..b", "x" * 70])
+def test_a_name_that_is_unknown_is_the_drivers_to_refuse(name: str) -> None:
+    assert knock(name, 5432, 2.0)
 
 
 def test_a_connection_that_cannot_be_looked_at_hinders_nobody(
@@ -289,6 +321,12 @@ def test_a_connection_that_cannot_be_looked_at_hinders_nobody(
     scope = registry.process_scope()
     broken = scope.pin("broken", "broken", Policy())
     monkeypatch.setattr(broken, "in_query", lambda: 1 // 0)
-    Guard(knocks).look()
+    looking(knocks).look()
     del scope.pins["broken"]
     assert len(knocks.asked) == 1
+
+
+def test_who_has_a_single_host_is_left_alone(asleep: threading.Thread, knocks: Knocks, clock: Clock) -> None:
+    """Also where another alias has several."""
+    Guard(knocks, clock).look()
+    assert knocks.asked == []

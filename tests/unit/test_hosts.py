@@ -65,14 +65,35 @@ def test_silent_host_is_left_out(
 
 def test_it_is_asked_again_after_a_while(hosts: Hosts, clock: Clock, network: Network) -> None:
     network.silent = {"db1"}
-    attempt(hosts, clock, 2.0)
+    hosts.answering(THREE, PORTS)
+    with hosts.tried():
+        clock.now += 2.0
     network.asked.clear()
+    for _ in range(2):
+        assert hosts.answering(THREE, PORTS)["host"] == "db2,db3"
+    assert network.asked == []
     clock.now += LEFT_OUT
-    assert attempt(hosts, clock, 0.1) == "db2,db3"
-    clock.now += LEFT_OUT
+    assert hosts.answering(THREE, PORTS)["host"] == "db2,db3"
+    assert network.asked == ["db1:5432"]
+
+
+def test_it_is_asked_before_the_next_attempt_where_the_others_do_not_do(
+    hosts: Hosts, clock: Clock, network: Network
+) -> None:
+    """It may be the one that is wanted, and have been slow for a moment."""
+    network.silent = {"db1"}
+    assert [attempt(hosts, clock, took) for took in (2.0, 0.1)] == [THREE, "db2,db3"]
     network.silent.clear()
     assert attempt(hosts, clock, 0.1) == THREE
-    assert network.asked == ["db1:5432", "db1:5432"]
+
+
+def test_interruption_asks_nobody(hosts: Hosts, clock: Clock, network: Network) -> None:
+    network.silent = {"db1"}
+    hosts.answering(THREE, PORTS)
+    with pytest.raises(SystemExit), hosts.tried():
+        clock.now += 2.0
+        raise SystemExit
+    assert network.asked == []
 
 
 def test_who_answers_nobody_is_all_there_is(hosts: Hosts, clock: Clock, network: Network) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -82,10 +83,10 @@ class OpeningMixin(Base):
             params["connection_factory"] = watchable(params.get("connection_factory"))
         if "service" in params:
             return params
-        host, port = params.get("host", ""), str(params.get("port", ""))
-        if "," in host and "hostaddr" not in params:
-            params.update(_servers[self.alias].hosts.answering(host, port))
-        return {**self._connection_defaults(params.get("host", "").count(",") + 1), **params}
+        if _chooses_by_name(params):
+            given = str(params["host"]), str(params.get("port", ""))
+            params.update(_servers[self.alias].hosts.answering(*given))
+        return {**self._connection_defaults(str(params.get("host", "")).count(",") + 1), **params}
 
     def _connection_defaults(self, hosts: int) -> dict[str, Any]:
         return {
@@ -118,8 +119,8 @@ class OpeningMixin(Base):
         server = _servers[self.alias]
         server.outage.connect(lambda: self._attempt(scope, pin, server.hosts), scope, self.persist_policy)
         self._introduced = pin.serial
-        if "," in self.settings_dict["HOST"]:
-            guard().start()  # there is another host to go to
+        if "," in str(self.settings_dict["HOST"]):
+            guard().look_after(pin)
 
     def _attempt(self, scope: Scope, pin: PinnedConnection, hosts: Hosts) -> None:
         self._pin = pin
@@ -155,6 +156,12 @@ class OpeningMixin(Base):
         finally:
             if note in self.execute_wrappers:
                 self.execute_wrappers.remove(note)
+
+
+def _chooses_by_name(params: dict[str, Any]) -> bool:
+    """Whether libpq chooses among hosts that are named here, and nothing else goes with each of them."""
+    elsewhere = "hostaddr" in params or not os.environ.keys().isdisjoint({"PGHOSTADDR", "PGSERVICE"})
+    return "," in str(params.get("host", "")) and not elsewhere
 
 
 def _but_secrets(made_for: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
+from typing import Any
 
 # GSSENCRequest: answered with one byte, and, unlike SSLRequest, no line in the server's log when its sender
 # says no more (https://www.postgresql.org/docs/current/protocol-message-formats.html).
@@ -23,14 +25,25 @@ def silent_for(line: socket.socket) -> float | None:
 def knock(host: str, port: int, timeout: float) -> bool:
     """Whether anybody answers there within *timeout* (seconds), be it that nothing runs there.
 
-    A host that is frozen still accepts connections: its kernel does.
+    A host that is frozen still accepts connections: its kernel does. What this machine refuses says nothing
+    about another, and a name that is unknown is the driver's to refuse.
     """
     try:
-        with socket.create_connection((host, port), timeout) as line:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return True
+    return any(_answers(family, address, timeout) for family, _, _, _, address in addresses)
+
+
+def _answers(family: int, address: Any, timeout: float) -> bool:
+    try:
+        with socket.socket(family) as line:
+            line.settimeout(timeout)
+            line.connect(address)
             line.sendall(_ASKED)
             line.recv(1)
-    except (ConnectionError, socket.gaierror):
-        return True
-    except OSError:
+    except TimeoutError:
         return False
+    except OSError as error:
+        return error.errno not in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)
     return True

@@ -50,12 +50,12 @@ class Hosts:
         A single host is none to choose from, and lists that do not fit are libpq's to refuse.
         """
         every = _addresses(hosts, ports)
-        self._tried = [address for address in every if not self._is_silent(address)]
-        if len(self._tried) in (0, len(every)):
+        self._tried = tried = [address for address in every if not self._is_silent(address)]
+        if len(tried) in (0, len(every)):
             return {}
         return {
-            "host": ",".join(address.host for address in self._tried),
-            "port": ",".join(str(address.port) for address in self._tried),
+            "host": ",".join(address.host for address in tried),
+            "port": ",".join(str(address.port) for address in tried),
         }
 
     @contextmanager
@@ -64,10 +64,18 @@ class Hosts:
         began = self._clock()
         try:
             yield
-        finally:
-            if len(self._tried) > 1 and self._clock() - began >= LONG:
-                for address in self._tried:
-                    self._ask(address)
+        except Exception:
+            for address in list(self._silent):
+                self._silent[address] = began  # ask them before the next, as it may be them who are wanted
+            self._look(began)
+            raise
+        self._look(began)
+
+    def _look(self, began: float) -> None:
+        tried = self._tried
+        if len(tried) > 1 and self._clock() - began >= LONG:
+            for address in tried:
+                self._ask(address)
 
     def _is_silent(self, address: Address) -> bool:
         until = self._silent.get(address)

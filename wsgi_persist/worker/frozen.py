@@ -7,7 +7,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from wsgi_persist.pins import PinnedConnection, knock, silent_for
@@ -32,16 +34,17 @@ class Guard:
         self._knock = knock
         self._clock = clock
         self._ask_at: dict[int, float] = {}  # by serial, of those that are busy
+        self._pins: weakref.WeakSet[PinnedConnection] = weakref.WeakSet()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
-    def start(self) -> None:
-        """Unless it runs."""
+    def look_after(self, pin: PinnedConnection) -> None:
+        """From now on, unless the worker ends: another host may take the place of this connection's."""
+        self._pins.add(pin)
         with self._starting:
-            if self._thread is not None and self._thread.is_alive():
+            if self._ended.is_set() or (self._thread is not None and self._thread.is_alive()):
                 return
-            self._ended.clear()
             self._thread = threading.Thread(target=self._run, name="wsgi_persist.guard", daemon=True)
             try:
                 self._thread.start()
@@ -49,18 +52,20 @@ class Guard:
                 logger.warning("no guard against hosts that freeze: %s", error)
 
     def end(self) -> None:
+        """For good."""
         self._ended.set()
         if self._thread is not None and self._thread.is_alive():
             self._thread.join(PACE)
 
     def look(self) -> None:
         before, self._ask_at = self._ask_at, {}
+        told: dict[Any, bool] = {}  # what hosts have said this time
         for scope in all_scopes():
             for pin in list(scope.pins.values()):
                 try:
-                    if scope.owner is not None and (connection := pin.in_query()) is not None:
+                    if pin in self._pins and scope.owner is not None and pin.in_query() is not None:
                         self._ask_at[pin.serial] = before.get(pin.serial, 0.0)
-                        self._see_to(pin, connection, str(scope))
+                        self._see_to(pin, str(scope), told)
                 except Exception as error:
                     logger.debug("pin %r: its query has ended: %s", pin.name, error)
 
@@ -68,29 +73,49 @@ class Guard:
         while not self._ended.wait(PACE):
             self.look()
 
-    def _see_to(self, pin: PinnedConnection, connection: Any, request: str) -> None:
-        fd = connection.fileno()
-        # One of its own: the other's number may be a new connection's any time.
-        with socket.socket(fileno=os.dup(fd)) as line:
-            is_same = connection.fileno() == fd
-            if not is_same or not _is_due(pin, line) or self._clock() < self._ask_at[pin.serial]:
+    def _see_to(self, pin: PinnedConnection, request: str, told: dict[Any, bool]) -> None:
+        connection = pin.in_query()
+        with _line_of(connection) as line:
+            if not _is_due(pin, line) or self._clock() < self._ask_at[pin.serial]:
                 return
             host, port = line.getpeername()[:2]
-            if self._knock(host, port, pin.policy.connect_timeout):
+            if (host, port) not in told:
+                told[host, port] = self._knock(host, port, pin.policy.connect_timeout)
+            if told[host, port]:
                 self._ask_at[pin.serial] = self._clock() + pin.policy.network_timeout
             elif pin.in_query() is connection and _is_due(pin, line):
-                self._cut(pin, line, f"{host}:{port}", request)
+                _cut(pin, line, request)
 
-    def _cut(self, pin: PinnedConnection, line: socket.socket, host: str, request: str) -> None:
-        logger.warning(
-            "pin %r: cut off backend %d in %s: its host %s has been silent for %.1f s, and answers nobody",
-            pin.name,
-            pin.backend,
-            request,
-            host,
-            silent_for(line) or 0.0,
-        )
-        line.shutdown(socket.SHUT_RDWR)
+
+@contextmanager
+def _line_of(connection: Any) -> Iterator[socket.socket]:
+    """Its socket, by a number of our own: the other's may be a new connection's any time."""
+    fd = connection.fileno()
+    own = os.dup(fd)
+    try:
+        if connection.fileno() != fd:
+            raise ConnectionError("closed meanwhile")
+        line = socket.socket(fileno=own)
+    except BaseException:
+        os.close(own)
+        raise
+    with line:
+        yield line
+
+
+def _cut(pin: PinnedConnection, line: socket.socket, request: str) -> None:
+    silence = silent_for(line) or 0.0
+    host, port = line.getpeername()[:2]
+    line.shutdown(socket.SHUT_RDWR)
+    logger.warning(
+        "pin %r: cut off backend %d in %s: its host %s:%d has been silent for %.1f s, and answers nobody",
+        pin.name,
+        pin.backend,
+        request,
+        host,
+        port,
+        silence,
+    )
 
 
 def _is_due(pin: PinnedConnection, line: socket.socket) -> bool:
