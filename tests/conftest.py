@@ -36,9 +36,13 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     # As under nohup: an Apache would ignore it, too, but for a handler, which no program inherits.
     signal.signal(signal.SIGHUP, lambda *_: None)
 
-# How fast a machine is decides on no test.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+# Neither how fast a machine is decides on a test, nor what is drawn: two runs see the same.
+settings.register_profile(
+    "repeatable", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+# To look for what nobody has thought of: pytest --hypothesis-profile=exploring.
+settings.register_profile("exploring", settings.get_profile("repeatable"), derandomize=False)
+settings.load_profile("repeatable")
 set_hypothesis_home_dir(folder_of_the_build() / "hypothesis")
 
 DRIVER = os.environ.setdefault("SITE_DRIVER", "psycopg")
