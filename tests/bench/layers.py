@@ -16,6 +16,7 @@ from wsgi_persist.backends.mixin import PersistMixin
 from wsgi_persist.pins.liveness import Watch
 from wsgi_persist.pins.pin import PinnedConnection
 from wsgi_persist.pins.session import Session
+from wsgi_persist.worker import WorkerScope
 from wsgi_persist.worker.registry import process_scope
 from wsgi_persist.worker.scope import Scope
 from wsgi_persist.wsgi import middleware
@@ -32,7 +33,7 @@ class Layer(NamedTuple):
 
 
 LAYERS = (
-    Layer(0, Scope, "enter", "the request comes in"),
+    Layer(0, WorkerScope, "enter", "the request comes in"),
     Layer(1, Watch, "poll", "one poll of the sockets"),
     Layer(0, middleware, "Answer", "start_response in between, which leaves once"),
     Layer(0, Response, "__init__", "the response around it"),

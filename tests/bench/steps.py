@@ -72,7 +72,7 @@ def _boundary(measure: Measure) -> Iterator[Step]:
         holder.clear()
 
     def wrapped() -> None:
-        response: Any = middleware._respond(given, Answer(start_response, given))
+        response: Any = middleware._respond(given, Answer(start_response, given, None))
         for _ in response:
             pass
         response.close()

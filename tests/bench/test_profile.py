@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import pytest
+
 from tests.bench import profile
 from tests.bench.rst import table
 from tests.bench.timing import calls, nothing
+from tests.serving import ROOT
 
 FOUND: profile.Found = [
     ("boundary", "a step", 1.0, 1),
@@ -52,3 +58,15 @@ def test_calls_of_python_and_of_c_are_counted() -> None:
 
 def test_table_is_as_wide_as_its_widest_cell() -> None:
     assert table(("a",), [["long text"]]).splitlines()[0] == "=" * len("long text")
+
+
+@pytest.mark.postgres
+def test_it_runs() -> None:
+    """All of it, with loops too short to tell anything."""
+    command = [sys.executable, "-m", "tests.bench.profile", "--pairs", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for driver in profile.DRIVERS:
+        assert driver in done.stdout
+    assert "the response that leaves once" in done.stdout
+    assert "the request comes in" in done.stdout
