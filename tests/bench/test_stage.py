@@ -10,6 +10,7 @@ import pytest
 
 from tests.bench.plan import TRANSPORT_NAMES
 from tests.bench.stage import Address, Stage
+from tests.bench.variants import VARIANTS
 from tests.conftest import or_skip
 from tools.postgres import SUPERUSER
 
@@ -54,3 +55,9 @@ def test_nobody_comes_in_over_a_network_without_the_password(
     for wrong in ({}, {"PASSWORD": "not this"}):
         with pytest.raises(driver.OperationalError, match="password"):
             driver.connect(**login(address._replace(login=wrong)), **address.options)
+
+
+def test_variants_are_what_the_fault_tests_take() -> None:
+    """They play their scenarios with them."""
+    assert VARIANTS["ours"].persist is not None
+    assert all(v.persist is None for v in VARIANTS.values() if "persist" not in v.options)

@@ -43,6 +43,11 @@ class Variant:
     pooler: bool = False
 
     @property
+    def persist(self) -> Mapping[str, Any] | None:
+        """Our options, as the fault tests' variants have them; None where it is not ours."""
+        return self.options.get("persist")
+
+    @property
     def environment(self) -> dict[str, str]:
         """What the tests' site reads."""
         return {

@@ -77,9 +77,12 @@ class TransactionMixin(Base):
     # Who takes the driver's connection may use it in ways that no cursor of ours sees.
     @property
     def connection(self) -> Any:
-        folded = self._folded
-        if folded is not None and folded.is_pending() and self._is_taken_by(sys._getframe(1)):
-            folded.send()
+        # Read about ten times in a page: nothing is called where no block is open.
+        pin = self._pin
+        if pin is not None and pin.session is not None:
+            folded = pin.session.transaction
+            if folded is not None and folded.is_wanted:
+                self._send_if_taken(folded, sys._getframe(1))
         return self.__dict__["connection"]
 
     @connection.setter
@@ -89,6 +92,10 @@ class TransactionMixin(Base):
     @connection.deleter
     def connection(self) -> None:
         del vars(self)["connection"]
+
+    def _send_if_taken(self, folded: Transaction, reader: Any) -> None:
+        if folded.is_pending() and self._is_taken_by(reader):
+            folded.send()
 
     def _is_taken_by(self, frame: Any) -> bool:
         """Whether it is not read by this class itself, nor by Django."""
