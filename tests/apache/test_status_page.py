@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 import shutil
-import signal
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.apache.conftest import StartApache
 from tests.conftest import Server, eventually
+from tests.faults.faults import host_frozen
 from tests.http import get
 from tests.page.scenes import Scene
-from tools.apache import Apache, children, public_folder
-from tools.postgres import Cluster
+from tools.apache import Apache, public_folder
 
 PAGE = "/persist-status"
 ROOT = Path(__file__).parent.parent.parent
@@ -43,19 +40,6 @@ def running(apache: StartApache, scene: Scene, project: Path) -> Apache:
     shutil.copy(ROOT / "deploy" / "persist_status.py", project)
     defines = {"PERSIST_STATUS_PAGE": PAGE}
     return apache(2, defines=defines, PERSIST_STATUS=str(scene.folder))
-
-
-@contextmanager
-def stopped(cluster: Cluster) -> Iterator[None]:
-    """All its processes, as on a machine that hangs."""
-    pids = [cluster.pid, *children(cluster.pid)]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def test_site_and_page_are_served_by_processes_of_their_own(running: Apache, scene: Scene) -> None:
@@ -96,7 +80,7 @@ def test_page_answers_while_all_workers_hang(running: Apache, server: Server) ->
     for visitor in visitors:
         visitor.start()
     assert eventually(server.sleeping, 2, timeout=20)
-    with stopped(server.cluster):
+    with host_frozen(server.cluster):
         for path in (PAGE, f"{PAGE}/metrics"):
             assert get(running.port, path, timeout=5).status == 200, running.error_text()
     server("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'")

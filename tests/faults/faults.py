@@ -20,6 +20,20 @@ OBSERVER = "observer"
 OTHERS = f"FROM pg_stat_activity WHERE backend_type = 'client backend' AND application_name <> '{OBSERVER}'"
 
 
+@contextmanager
+def host_frozen(cluster: Cluster) -> Iterator[None]:
+    """All its processes stand still, as with their host."""
+    every = [cluster.pid, *children(cluster.pid)]
+    for pid in every:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in every:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
 class Faults:
     """Each method returns when the damage is done, and, where it is short, when it is over.
 

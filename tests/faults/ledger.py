@@ -58,7 +58,7 @@ def stale(answers: Iterable[Answer], count: str) -> list[Answer]:
     """Answers of the page *count*, of ``faults/count/``, that know less than was answered with 200 before
     they were asked for: of a server that leads no more."""
     every = list(answers)
-    done = sorted(a.scheduled + a.latency for a in every if a.request.id and _promise(a))
+    done = sorted(a.ended for a in every if a.request.id and _promise(a))
     counts = [a for a in every if a.request.page == count and a.status == 200]
     return [a for a in counts if int(a.text) < bisect.bisect_left(done, a.scheduled)]
 

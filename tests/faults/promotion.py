@@ -46,6 +46,6 @@ def _excuse(outcome: Outcome, taken_over: float) -> None:
     """What was answered before its loss could be known was true then."""
     asked = {answer.request.id: answer for answer in outcome.results.answers}
     lost = [asked[id] for id in outcome.verdict.lost]
-    before = [answer for answer in lost if answer.scheduled + answer.latency < taken_over]
+    before = [answer for answer in lost if answer.ended < taken_over]
     outcome.verdict.lost = [answer.request.id for answer in lost if answer not in before]
     outcome.notes.append(f"{len(before)} writes answered 200 were lost with their server")

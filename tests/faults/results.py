@@ -50,6 +50,11 @@ class Answer:
     error: str = ""
 
     @property
+    def ended(self) -> float:
+        """The moment when it came."""
+        return self.scheduled + self.latency
+
+    @property
     def kind(self) -> str:
         """The status, told apart by what the visitor may do: ``503+`` has a Retry-After."""
         if self.error:

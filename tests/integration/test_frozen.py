@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -17,10 +15,9 @@ import pytest
 from webtest import TestApp
 
 from tests.conftest import Server, eventually
-from tests.faults.faults import Faults
+from tests.faults.faults import Faults, host_frozen
 from tests.site.extra import extra_view
 from tests.unit.fakes import Clock
-from tools.apache import children
 from tools.postgres import Cluster, free_port
 from wsgi_persist import Policy
 from wsgi_persist.pins import knock
@@ -84,26 +81,12 @@ def visit(site: TestApp) -> Callable[..., Any]:
     return visit
 
 
-@contextmanager
-def frozen(cluster: Cluster) -> Iterator[None]:
-    """All its processes, as with its host; those that it starts meanwhile there are none of."""
-    every = [cluster.pid, *children(cluster.pid)]
-    for pid in every:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in every:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-
 def test_a_host_that_freezes_is_left_for_another(
     alias: Any, visit: Any, victim: Cluster, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     alias(victim, server.cluster)
     assert visit().text == str(victim.port)
-    with frozen(victim):
+    with host_frozen(victim):
         assert visit().text == str(server.cluster.port)
     assert [r.getMessage().partition(" has been silent")[0] for r in caplog.records if "cut" in r.msg] == [
         f"pin 'apart': cut off backend {_backend(caplog)} in GET '/extra/': its host 127.0.0.1:{victim.port}"
@@ -119,7 +102,7 @@ def test_a_write_that_waits_there_is_told_as_unknown(
 ) -> None:
     alias(victim, server.cluster)
     visit()
-    with frozen(victim):
+    with host_frozen(victim):
         told = visit("INSERT INTO entry (note) VALUES ('frozen') RETURNING note", status=503)
         assert "Retry-After" not in told.headers
         assert visit().text == str(server.cluster.port)
@@ -130,7 +113,7 @@ def test_the_next_attempts_leave_it_out(
 ) -> None:
     """The worker of a frozen host has others to go to, and does not wait for it each time."""
     alias(victim, server.cluster)
-    with frozen(victim):
+    with host_frozen(victim):
         visit()
         assert f"host 127.0.0.1:{victim.port} answers nobody, and is left out for now" in caplog.text
         registry.process_scope().pins[ALIAS].drop("the test has it open another")

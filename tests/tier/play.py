@@ -13,7 +13,7 @@ from types import ModuleType
 from tests.faults.ledger import Verdict, Writer, judge, stale
 from tests.faults.load import Load, NextRequest
 from tests.faults.pages import COUNT, WRITE, WRITE_ATOMIC, reads
-from tests.faults.results import Answer, Request, Results, aligned, counted
+from tests.faults.results import Request, Results, aligned, counted
 from tests.tier.events import Event, Tier
 from tests.tier.front import PASSWORD, USER
 from tests.tier.site import Site
@@ -102,12 +102,12 @@ class Outcome:
 
     def pause(self) -> float:
         """The longest time without a single page."""
-        done = sorted(a.scheduled + a.latency for a in self.results.answers if not a.failed)
+        done = sorted(a.ended for a in self.results.answers if not a.failed)
         return max((later - earlier for earlier, later in itertools.pairwise(done)), default=0.0)
 
     def recovery(self) -> float:
         """Seconds from the server's first accepted write after its pause to the first that succeeds here."""
-        done = [_done(a) for a in self.results.answers if a.request.id and not a.failed]
+        done = [a.ended for a in self.results.answers if a.request.id and not a.failed]
         return min((moment - self.server[1] for moment in done if moment >= self.server[1]), default=0.0)
 
     def row(self) -> tuple[str, ...]:
@@ -127,10 +127,6 @@ class Outcome:
             f"{self.results.latency(1.0):.1f}",
             f"{server:.1f}",
         )
-
-
-def _done(answer: Answer) -> float:
-    return answer.scheduled + answer.latency
 
 
 def requests(name: str) -> NextRequest:

@@ -16,6 +16,7 @@ from wsgi_persist.drivers.errors import (
     speaks_of_loss,
     sqlstate,
 )
+from wsgi_persist.drivers.waiting import line_of
 
 __all__ = [
     "ACTIVE",
@@ -33,6 +34,7 @@ __all__ = [
     "has_ended",
     "has_position",
     "is_farewell",
+    "line_of",
     "neutralise",
     "plain_class",
     "quietly_close",

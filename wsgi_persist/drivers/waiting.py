@@ -1,4 +1,4 @@
-"""A deadline for psycopg2, whose queries have none."""
+"""Hanging up on a server from another thread than the one that waits for it: a deadline for psycopg2."""
 
 from __future__ import annotations
 
@@ -12,6 +12,22 @@ from typing import Any
 
 
 @contextmanager
+def line_of(connection: Any) -> Iterator[socket.socket]:
+    """Its socket, by a number of our own: the other's may be a new connection's any time."""
+    fd = connection.fileno()
+    own = os.dup(fd)
+    try:
+        if connection.fileno() != fd:
+            raise ConnectionError("closed meanwhile")
+        line = socket.socket(fileno=own)
+    except BaseException:
+        os.close(own)
+        raise
+    with line:
+        yield line
+
+
+@contextmanager
 def deadline(connection: Any, timeout: float) -> Iterator[None]:
     """Within it, a query on this connection raises OperationalError after *timeout* seconds, and the
     connection is of no use any more.
@@ -20,7 +36,7 @@ def deadline(connection: Any, timeout: float) -> Iterator[None]:
     thread's: COPY is refused while it is set, and a query that is under way when it is taken away fails.
     """
     give_up = time.monotonic() + timeout
-    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+    with line_of(connection) as line:
         timer = threading.Timer(timeout, _hang_up, (line,))
         timer.daemon = True
         timer.start()

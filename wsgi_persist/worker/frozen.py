@@ -8,10 +8,10 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
+from wsgi_persist.drivers import line_of
 from wsgi_persist.pins import PinnedConnection, knock, silent_for
 from wsgi_persist.worker.scope import all_scopes
 
@@ -63,9 +63,11 @@ class Guard:
         for scope in all_scopes():
             for pin in list(scope.pins.values()):
                 try:
-                    if pin in self._pins and scope.owner is not None and pin.in_query() is not None:
+                    if pin not in self._pins or scope.owner is None:
+                        continue
+                    if (connection := pin.in_query()) is not None:
                         self._ask_at[pin.serial] = before.get(pin.serial, 0.0)
-                        self._see_to(pin, str(scope), told)
+                        self._see_to(pin, connection, str(scope), told)
                 except Exception as error:
                     logger.debug("pin %r: its query has ended: %s", pin.name, error)
 
@@ -73,9 +75,8 @@ class Guard:
         while not self._ended.wait(PACE):
             self.look()
 
-    def _see_to(self, pin: PinnedConnection, request: str, told: dict[Any, bool]) -> None:
-        connection = pin.in_query()
-        with _line_of(connection) as line:
+    def _see_to(self, pin: PinnedConnection, connection: Any, request: str, told: dict[Any, bool]) -> None:
+        with line_of(connection) as line:
             if not _is_due(pin, line) or self._clock() < self._ask_at[pin.serial]:
                 return
             host, port = line.getpeername()[:2]
@@ -85,22 +86,6 @@ class Guard:
                 self._ask_at[pin.serial] = self._clock() + pin.policy.network_timeout
             elif pin.in_query() is connection and _is_due(pin, line):
                 _cut(pin, line, request)
-
-
-@contextmanager
-def _line_of(connection: Any) -> Iterator[socket.socket]:
-    """Its socket, by a number of our own: the other's may be a new connection's any time."""
-    fd = connection.fileno()
-    own = os.dup(fd)
-    try:
-        if connection.fileno() != fd:
-            raise ConnectionError("closed meanwhile")
-        line = socket.socket(fileno=own)
-    except BaseException:
-        os.close(own)
-        raise
-    with line:
-        yield line
 
 
 def _cut(pin: PinnedConnection, line: socket.socket, request: str) -> None:
