@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tools import httpd as installed
@@ -137,8 +138,8 @@ class Apache:
     def _configure(self) -> None:
         if self._run is None:
             # A socket's path is limited to 107 bytes, and the daemons' user must get to it.
-            self._run = Path(tempfile.mkdtemp(prefix="httpd"))
-            self._run.chmod(0o755)
+            with undisturbed():
+                self._run = public_folder("httpd")
         defines = {"PERSIST_PORT": str(self.port), **self.defines}
         user = installed.daemon_user().pw_name
         identity = f"User {user}\nGroup {installed.daemon_group()}" if os.geteuid() == 0 else ""
@@ -200,6 +201,16 @@ def public_folder(prefix: str = "site") -> Path:
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     folder.chmod(0o755)
     return folder
+
+
+@contextmanager
+def scratch(prefix: str) -> Iterator[Path]:
+    """Such a folder until the block is left, whatever ends that and whenever."""
+    with ExitStack() as kept:
+        with undisturbed():
+            folder = public_folder(prefix)
+            kept.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
 
 
 def children(parent: int) -> list[int]:

@@ -151,21 +151,29 @@ def table(measured: dict[str, Measured]) -> str:
 
 
 @contextmanager
-def running(demo: Demo) -> Iterator[ExitStack]:
-    """The cluster, and on the stack whatever is started later; all stopped, whatever happens."""
+def running(home: Path, port: int) -> Iterator[tuple[Demo, ExitStack]]:
+    """With its cluster, and on the stack whatever is started later; all stopped, whatever happens."""
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, demo.cluster.socket_dir, ignore_errors=True)
-        stack.callback(demo.cluster.stop)
+        with undisturbed():
+            demo = Demo(home, port)
+            stack.callback(shutil.rmtree, demo.cluster.socket_dir, ignore_errors=True)
+            stack.callback(demo.cluster.stop)
         try:
             say("PostgreSQL")
             demo.cluster.log.unlink(missing_ok=True)
             demo.cluster.create().start()
-            yield stack
+            yield demo, stack
         finally:
             # A second, impatient Ctrl-C must not leave a server behind.
             for number in ENDING:
                 signal.signal(number, signal.SIG_IGN)
             say("stopping")
+
+
+def started(server: Apache, stack: ExitStack) -> Apache:
+    # First: who is interrupted when it has just started stops it, too.
+    stack.callback(server.stop)
+    return server.start()
 
 
 def show(options: argparse.Namespace) -> None:
@@ -175,8 +183,7 @@ def show(options: argparse.Namespace) -> None:
     home.mkdir(exist_ok=True)
     with alone(home, _refuse_a_second):
         require_readable([Path(sys.executable)])
-        demo = Demo(home, chosen_port(options.port))
-        with running(demo) as stack:
+        with running(home, chosen_port(options.port)) as (demo, stack):
             demo.prepare()
             present(demo, stack, options)
 
@@ -185,8 +192,8 @@ def present(demo: Demo, stack: ExitStack, options: argparse.Namespace) -> None:
     say(f"two Apaches, {WORKERS} workers each")
     stock, ours = VARIANTS
     servers = {
-        stock: stack.enter_context(demo.apache(stock, None)),
-        ours: stack.enter_context(demo.apache(ours, demo.port, shown=True)),
+        stock: started(demo.apache(stock, None), stack),
+        ours: started(demo.apache(ours, demo.port, shown=True), stack),
     }
     print(table(demo.measure(servers, options.rounds, options.seconds)), flush=True)
     if not options.once:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tools import environment, load
 from tools.apache import Apache, ApacheError
 from tools.browser import BrowserError, browser
-from tools.demo import DATABASE, PAGE, VARIANTS, Demo, running
+from tools.demo import DATABASE, PAGE, VARIANTS, Demo, running, started
 from tools.postgres import free_port
 from tools.steps import alone, ended, say
 
@@ -35,15 +35,14 @@ def visit(url: str, until: float) -> None:
 def show(home: Path) -> None:
     os.umask(0o022)
     home.mkdir(exist_ok=True)
-    with alone(home, lambda: say("the demonstration of this clone is running: its end is waited for")):
-        demo = Demo(home, free_port())
-        with running(demo) as stack:
-            demo.prepare()
-            take(demo, stack)
+    wait = "the demonstration of this clone is running: its end is waited for"
+    with alone(home, lambda: say(wait)), running(home, free_port()) as (demo, stack):
+        demo.prepare()
+        take(demo, stack)
 
 
 def take(demo: Demo, stack: ExitStack) -> None:
-    server = stack.enter_context(demo.apache(list(VARIANTS)[1], demo.port, shown=True))
+    server = started(demo.apache(list(VARIANTS)[1], demo.port, shown=True), stack)
     say(f"{SECONDS:g} s of requests, without PostgreSQL for {AWAY:g} s of them")
     visits = (f"{server.url}/three/", time.monotonic() + SECONDS)
     visitors = [threading.Thread(target=visit, args=visits) for _ in range(2)]

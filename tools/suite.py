@@ -6,15 +6,12 @@ All temporary files stand in one folder, which goes when the last test has ended
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from tools.apache import public_folder
+from tools.apache import scratch
 from tools.environment import folder
 from tools.steps import ENDING, say, undisturbed
 
@@ -39,26 +36,17 @@ RUNS: tuple[tuple[str, Mapping[str, str], Sequence[str]], ...] = (
 def main() -> int:
     # The users that PostgreSQL and Apache run as must get through.
     os.umask(0o022)
-    with _scratch() as scratch:
+    # In /tmp, not below the clone: a socket's path is limited to 107 bytes.
+    with scratch("test") as temporary:
         for what, chosen, arguments in RUNS:
             say(what)
             # Some packages that the tests load put their caches and settings below the home.
-            places = {"TMPDIR": scratch, "HOME": scratch, "COVERAGE_FILE": folder() / "coverage"}
+            places = {"TMPDIR": temporary, "HOME": temporary, "COVERAGE_FILE": folder() / "coverage"}
             given = {name: str(path) for name, path in places.items()}
             status = _run([*PYTEST, *arguments], {**os.environ, **given, **chosen})
             if status != 0:
                 return status
     return 0
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    # In /tmp, not below the clone: a socket's path is limited to 107 bytes.
-    scratch = public_folder("test")
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 # What runs now, and the signals that were to end it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from pathlib import Path
 import trustme
 
 from tools import httpd as installed
-from tools.apache import VHOSTS, public_folder
+from tools.apache import VHOSTS, scratch
 from tools.httpd import ApacheError, Httpd
 from tools.steps import say
 
@@ -95,22 +94,22 @@ def _configuration(file: Path, server: Httpd, root: Path) -> str:
 
 def main() -> int:
     found, missing = servers()
-    root = public_folder("check")
     try:
-        certificate = trustme.CA().issue_cert("localhost")
-        certificate.private_key_and_cert_chain_pem.write_to_path(root / "tls.pem")
-        for server in found:
-            checked = [file for file in files() if not objection(file, server)]
-            missing += [f"{file.name}: {objection(file, server)}" for file in files() if file not in checked]
-            for file in checked:
-                check(file, server, root)
-            names = ", ".join(file.name for file in checked)
-            print(f"syntax OK with {server.name} in {server.version()}: {names}")
+        with scratch("check") as root:
+            certificate = trustme.CA().issue_cert("localhost")
+            certificate.private_key_and_cert_chain_pem.write_to_path(root / "tls.pem")
+            for server in found:
+                checked = [file for file in files() if not objection(file, server)]
+                missing += [
+                    f"{file.name}: {objection(file, server)}" for file in files() if file not in checked
+                ]
+                for file in checked:
+                    check(file, server, root)
+                names = ", ".join(file.name for file in checked)
+                print(f"syntax OK with {server.name} in {server.version()}: {names}")
     except ApacheError as error:
         print(error, file=sys.stderr)
         return 1
-    finally:
-        shutil.rmtree(root)
     for name in missing:
         say(f"not checked: {name}")
     return 0 if found else 1

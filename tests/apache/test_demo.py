@@ -9,15 +9,19 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import eventually
 from tests.http import get
-from tools.apache import public_folder
+from tools.apache import Apache, public_folder, scratch
+from tools.demo import running, started
 from tools.postgres import free_port
 
 pytestmark = pytest.mark.apache
@@ -93,6 +97,37 @@ def test_nothing_is_left(moment: str, number: signal.Signals, folder: Path) -> N
     assert list(demo.temporary.iterdir()) == []
     assert eventually(lambda: segments() - there, set())
     assert "Traceback" not in demo.said.read_text()
+
+
+@pytest.fixture
+def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """When a temporary folder has just been made, and nobody knows of it."""
+    make = tempfile.mkdtemp
+
+    def made(*args: Any, **kwargs: Any) -> str:
+        new = make(*args, **kwargs)
+        signal.raise_signal(signal.SIGTERM)
+        return new
+
+    monkeypatch.setattr(tempfile, "mkdtemp", made)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "tmp"))
+    (folder / "tmp").mkdir()
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("what", ["Apache", "PostgreSQL", "a folder"])
+def test_no_folder_is_left_that_nobody_knows_of(interrupted: None, what: str, folder: Path) -> None:
+    project = folder / "site"
+    project.mkdir()
+    (project / "wsgi.py").touch()
+    with ExitStack() as stack, pytest.raises(SystemExit):
+        if what == "Apache":
+            started(Apache(folder, defines={"PERSIST_PROJECT": str(project)}), stack)
+        else:
+            stack.enter_context(running(folder, free_port()) if what == "PostgreSQL" else scratch("any"))
+    assert list((folder / "tmp").iterdir()) == []
 
 
 def test_its_workers_are_shown_beside_it(folder: Path) -> None:
