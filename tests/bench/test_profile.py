@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -70,3 +71,6 @@ def test_it_runs() -> None:
         assert driver in done.stdout
     assert "the response that leaves once" in done.stdout
     assert "the request comes in" in done.stdout
+    beyond = re.findall(r"(\d+) to \d+", done.stdout.partition("function calls beyond stock")[2])
+    assert len(beyond) == len(profile.DRIVERS)
+    assert all(int(calls) <= 60 for calls in beyond), beyond

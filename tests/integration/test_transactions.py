@@ -184,6 +184,20 @@ def test_what_is_sent(option: str, view: Callable[[], None], sent: Sent, inside:
     assert sent(view) == COUNTED[option, view]
 
 
+def test_who_begins_twice_begins_once(sent: Sent) -> None:
+    from django.db import connection, transaction
+
+    def view() -> None:
+        transaction.set_autocommit(False)
+        transaction.set_autocommit(False)
+        run(f"{INSERT} ('one')")
+        transaction.commit()
+        transaction.set_autocommit(True)
+        assert connection.connection.autocommit
+
+    assert sent(view) == [f"BEGIN; {INSERT} ('one')", "COMMIT"]
+
+
 def test_text_that_was_never_parsed_goes_by_itself(sent: Sent, server: Server) -> None:
     """It would end the transaction before its savepoint is set."""
     from django.db import ProgrammingError, transaction

@@ -126,10 +126,7 @@ class PersistMixin(SharingMixin, OpeningMixin, ReconnectMixin):
     def detach(self) -> None:
         """The lease is over. ``close()`` runs without a connection, for subclasses that remember
         facts of the session (a search_path) and forget them there."""
-        if self._folded is not None:
-            self._folded.end()
-        self._pin = None
-        self.connection = None
+        self._pin = self.connection = self._below = None
         failed = self.rollback_exc  # type: ignore[attr-defined]  # missing from the stubs
         if self.in_atomic_block or self.run_on_commit or self.needs_rollback or failed:
             come_to_rest(self)

@@ -56,12 +56,31 @@ def state_of(wrapper: Any) -> dict[str, Any]:
     return {name: getattr(wrapper, name) for name in vars(_names)}
 
 
+class _Taken:
+    """``connection`` of a wrapper in a block. Who takes it may use it in ways that no cursor of ours sees, so
+    that what waits is sent before.
+
+    Outside of blocks the wrapper has an attribute of its own, which goes before this one: Django reads it
+    about ten times in a page.
+    """
+
+    def __get__(self, wrapper: Any, owner: type) -> Any:
+        if wrapper is None:
+            return self
+        folded = wrapper._folded
+        if folded is not None and folded.is_pending() and wrapper._is_taken_by(sys._getframe(1)):
+            folded.send()
+        return wrapper._below
+
+
 class TransactionMixin(Base):
     """A wrapper whose BEGIN and savepoints are sent with the statement that follows them.
 
     The hooks are Django's private ones: what is public does more, which is the same here.
     """
 
+    connection: Any = _Taken()
+    _below: Any = None  # the driver's, in a block
     _pin: PinnedConnection | None = None  # leased
     _modules: frozenset[str]  # of this class, whose ever its parts are
 
@@ -73,29 +92,6 @@ class TransactionMixin(Base):
     def _folded(self) -> Transaction | None:
         pin = self._pin
         return None if pin is None or pin.session is None else pin.session.transaction
-
-    # Who takes the driver's connection may use it in ways that no cursor of ours sees.
-    @property
-    def connection(self) -> Any:
-        # Read about ten times in a page: nothing is called where no block is open.
-        pin = self._pin
-        if pin is not None and pin.session is not None:
-            folded = pin.session.transaction
-            if folded is not None and folded.is_wanted:
-                self._send_if_taken(folded, sys._getframe(1))
-        return self.__dict__["connection"]
-
-    @connection.setter
-    def connection(self, connection: Any) -> None:
-        vars(self)["connection"] = connection
-
-    @connection.deleter
-    def connection(self) -> None:
-        del vars(self)["connection"]
-
-    def _send_if_taken(self, folded: Transaction, reader: Any) -> None:
-        if folded.is_pending() and self._is_taken_by(reader):
-            folded.send()
 
     def _is_taken_by(self, frame: Any) -> bool:
         """Whether it is not read by this class itself, nor by Django."""
@@ -116,10 +112,14 @@ class TransactionMixin(Base):
             super()._set_autocommit(autocommit)  # type: ignore[misc]  # missing from the stubs
         elif not autocommit:
             folded.begin()
+            self._below = self.connection
+            vars(self).pop("connection", None)
             if self.queries_logged:
                 folded.tell_driver()
-        elif folded.end():
-            super()._set_autocommit(True)  # type: ignore[misc]
+        else:
+            self.connection = self.connection  # of its own again
+            if folded.end():
+                super()._set_autocommit(True)  # type: ignore[misc]
 
     def _savepoint(self, sid: str) -> None:
         folded = self._folded
@@ -145,5 +145,6 @@ class TransactionMixin(Base):
         self._settle()
 
     def _settle(self) -> None:
-        if self._folded is not None:
-            self._folded.settle()
+        folded = self._folded
+        if folded is not None:
+            folded.settle()

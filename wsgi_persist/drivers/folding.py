@@ -67,7 +67,7 @@ def _together(
     send: Callable[..., Any], transaction: Opening, go_on: Callable[..., None]
 ) -> Callable[..., Any]:
     def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
-        if not transaction.is_pending():
+        if not (transaction.is_wanted and transaction.is_pending()):
             return send(self, query, params, **options)
         if options:
             transaction.send()

@@ -162,7 +162,7 @@ class Session:
         :param since: when it came in.
         """
         self.reports.complaint = None
-        if self.transaction is not None:
+        if self.transaction is not None and self.transaction.is_wanted:
             self.transaction.end()
         self.wrote, self.completed = False, not self._watches
         status = self._status()
