@@ -146,6 +146,12 @@ ANOTHER = "DATABASES['another']"
         ("W013", {"HOST": "db1,db2"}, {}, "no target_session_attrs says which of them is meant"),
         (
             "W013",
+            {"HOST": "", "OPTIONS": {"host": "db1,db2"}},
+            {},
+            "['OPTIONS']['host'] names several hosts",
+        ),
+        (
+            "W013",
             {"HOST": "db1,db2", "OPTIONS": {"target_session_attrs": "any"}},
             {},
             "after a switchover, writes meet a standby",

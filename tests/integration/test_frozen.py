@@ -35,7 +35,7 @@ def alias(site: TestApp) -> Iterator[Callable[..., None]]:
     """Defines the alias by servers, all primaries: the first that answers is taken."""
     from django.db import connections
 
-    def define(*clusters: Cluster, **persist: Any) -> None:
+    def define(*clusters: Cluster, in_options: bool = False, **persist: Any) -> None:
         options = {
             "sslmode": "disable",
             "target_session_attrs": "read-write",
@@ -43,11 +43,12 @@ def alias(site: TestApp) -> Iterator[Callable[..., None]]:
         }
         hosts = ",".join(cluster.address for cluster in clusters)
         ports = ",".join(str(cluster.port) for cluster in clusters)
+        where = {"host": hosts, "port": ports} if in_options else {}
         connections.settings[ALIAS] = {
             **connections.settings["default"],
-            "HOST": hosts,
-            "PORT": ports,
-            "OPTIONS": {**options, "persist": {**QUICK, **persist}},
+            "HOST": "" if in_options else hosts,
+            "PORT": "" if in_options else ports,
+            "OPTIONS": {**options, **where},
         }
 
     yield define
@@ -81,10 +82,16 @@ def visit(site: TestApp) -> Callable[..., Any]:
     return visit
 
 
+@pytest.mark.parametrize("in_options", [False, True], ids=["HOST", "OPTIONS"])
 def test_a_host_that_freezes_is_left_for_another(
-    alias: Any, visit: Any, victim: Cluster, server: Server, caplog: pytest.LogCaptureFixture
+    in_options: bool,
+    alias: Any,
+    visit: Any,
+    victim: Cluster,
+    server: Server,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    alias(victim, server.cluster)
+    alias(victim, server.cluster, in_options=in_options)
     assert visit().text == str(victim.port)
     with host_frozen(victim):
         assert visit().text == str(server.cluster.port)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
+from wsgi_persist.backends.options import where_to
 from wsgi_persist.drivers import quietly_close, watchable
 from wsgi_persist.pins import PinnedConnection
 from wsgi_persist.policy import Policy
@@ -119,7 +120,7 @@ class OpeningMixin(Base):
         server = _servers[self.alias]
         server.outage.connect(lambda: self._attempt(scope, pin, server.hosts), scope, self.persist_policy)
         self._introduced = pin.serial
-        if "," in str(self.settings_dict["HOST"]):
+        if "," in where_to(self.settings_dict)[1]:
             guard().look_after(pin)
 
     def _attempt(self, scope: Scope, pin: PinnedConnection, hosts: Hosts) -> None:

@@ -42,6 +42,14 @@ def policy_of(alias: str, settings: Mapping[str, Any]) -> Policy:
     return policy
 
 
+def where_to(settings: Mapping[str, Any]) -> tuple[str, str]:
+    """The setting that names the host, or hosts, as it is written behind the alias; and what it says."""
+    host = settings.get("HOST") or ""
+    if not host and (given := (settings.get("OPTIONS") or {}).get("host")):
+        return "['OPTIONS']['host']", str(given)
+    return "['HOST']", str(host)
+
+
 def _implied(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What Django's own settings say where the options do not."""
     implied: dict[str, Any] = {}

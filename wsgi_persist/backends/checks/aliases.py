@@ -9,7 +9,7 @@ from django import db
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from wsgi_persist.backends.options import policy_of
+from wsgi_persist.backends.options import policy_of, where_to
 from wsgi_persist.policy import Policy
 from wsgi_persist.worker import is_ours
 
@@ -50,7 +50,7 @@ class Alias(NamedTuple):
 
     @property
     def server(self) -> tuple[str, str]:
-        return str(self.settings.get("HOST") or ""), str(self.settings.get("PORT") or "")
+        return where_to(self.settings)[1], str(self.settings.get("PORT") or "")
 
     @property
     def user(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from django.core import checks
 
 from wsgi_persist.backends.checks.aliases import Alias, driver_module
+from wsgi_persist.backends.options import where_to
 
 # ##### What needs a session of its own, where a pooler gives one for a transaction only #####
 
@@ -72,11 +73,11 @@ def _reset(alias: Alias) -> Iterator[checks.CheckMessage]:
 def _which_host(alias: Alias) -> Iterator[checks.CheckMessage]:
     """libpq takes the first that answers."""
     given = alias.options.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS", "any")
-    host = alias.server[0]
+    setting, host = where_to(alias.settings)
     is_string = "=" in host or "://" in host  # of libpq's, whose password may have a comma
     if "," in host and not is_string and given == "any":
         yield checks.Warning(
-            f"{alias.path}['HOST'] names several hosts, and no target_session_attrs says which of them is "
+            f"{alias.path}{setting} names several hosts, and no target_session_attrs says which of them is "
             "meant: after a switchover, writes meet a standby.",
             hint=f"{alias.path}.setdefault('OPTIONS', {{}})['target_session_attrs'] = 'read-write'",
             id="wsgi_persist.W013",
