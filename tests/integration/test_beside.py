@@ -376,6 +376,30 @@ class TestWithin:
             assert begin("/extra/").end() == "done"
         assert notes() == (["outer", "plain", "atomic"] if commits else [])
 
+    @pytest.mark.parametrize("reraised", [True, False])
+    def test_lost_transaction_of_the_outer_one_is_a_503_of_both(
+        self, reraised: bool, begin: Open, ask: Any, notes: Any, server: Server
+    ) -> None:
+        from django.db import transaction
+
+        from tests.site import views
+
+        asked: list[str] = []
+
+        def view(request: Any) -> Any:
+            with transaction.atomic():
+                views.scalar("INSERT INTO entry (note) VALUES ('outer')")
+                server.terminate(views.backend())
+                asked.append(ask("/write/?note=inner"))
+                if reraised:
+                    views.scalar("SELECT 1")
+            return views.HttpResponse("done")
+
+        with extra_view(view):
+            late = begin("/extra/")
+            late.end()
+        assert (asked[0].split()[-1], late.status, notes()) == ("503", "503", [])
+
     @pytest.mark.parametrize("way", ["atomic", "set_autocommit"])
     def test_block_that_it_leaves_open_is_rolled_back_alone(
         self, way: str, begin: Open, ask: Any, notes: Any, caplog: pytest.LogCaptureFixture
