@@ -14,6 +14,7 @@ from webtest import TestApp
 
 from tests.conftest import Server, site_environment
 from tests.integration.relay import Relay
+from tests.site.extra import extra_alias
 from tools.apache import public_folder
 from tools.postgres import Cluster
 from wsgi_persist.worker import registry
@@ -83,14 +84,9 @@ def relay(server: Server, tls_port: int, request: pytest.FixtureRequest) -> Iter
 @pytest.fixture
 def far(site: TestApp, relay: Relay) -> Iterator[Callable[..., None]]:
     """Defines the alias by these options."""
-    from django.db import connections
+    with extra_alias("far") as settings:
 
-    def define(sslmode: str = "disable", **persist: Any) -> None:
-        options = {"sslmode": sslmode, "persist": persist}
-        through = {"HOST": relay.host, "PORT": relay.port, "OPTIONS": options}
-        connections.settings["far"] = {**connections.settings["default"], **through}
+        def define(sslmode: str = "disable", **persist: Any) -> None:
+            settings(HOST=relay.host, PORT=relay.port, OPTIONS={"sslmode": sslmode, "persist": persist})
 
-    yield define
-    connections["far"].close()
-    registry.process_scope().pins.pop("far", None)
-    del connections["far"], connections.settings["far"]
+        yield define

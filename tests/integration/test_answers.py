@@ -14,7 +14,7 @@ import pytest
 from webtest import TestApp
 
 from tests.conftest import Server
-from tests.site.extra import extra_view
+from tests.site.extra import extra_alias, extra_view
 from wsgi_persist import PersistMiddleware, Policy
 from wsgi_persist.worker import registry
 
@@ -282,13 +282,8 @@ def test_neither_is_one_that_wrote_past_djangos_wrappers(
 @pytest.fixture
 def stock(site: TestApp) -> Iterator[None]:
     """An alias with Django's own backend."""
-    from django.db import connections
-
-    settings = {**connections.settings["default"], "ENGINE": "django.db.backends.postgresql"}
-    connections.settings["stock"] = settings
-    yield
-    connections["stock"].close()
-    del connections["stock"], connections.settings["stock"]
+    with extra_alias("stock", ENGINE="django.db.backends.postgresql"):
+        yield
 
 
 # Eviction.

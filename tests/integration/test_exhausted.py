@@ -17,9 +17,8 @@ from tests.conftest import SCHEMA, eventually, or_skip
 from tests.faults import Unavailable
 from tests.faults.standby import query
 from tests.site import views
-from tests.site.extra import extra_view
+from tests.site.extra import extra_alias, extra_view
 from tools.postgres import Cluster, unprivileged_user
-from wsgi_persist.worker import registry
 
 BACKEND = "SELECT pg_backend_pid()"
 LOCKS = "SELECT count(pg_advisory_lock(n)) FROM generate_series(1, 100000) n"
@@ -46,12 +45,9 @@ def visit(site: TestApp, small: Cluster) -> Iterator[Callable[..., Any]]:
 
 @contextmanager
 def visitor(site: TestApp, cluster: Cluster) -> Iterator[Callable[..., Any]]:
-    from django.db import connections
     from django.http import HttpResponse
 
-    given = {"HOST": str(cluster.socket_dir), "PORT": str(cluster.port)}
-    options = {"OPTIONS": {"persist": {"reconnect_deadline": 0.1}}}
-    connections.settings["small"] = {**connections.settings["default"], **given, **options}
+    where = {"HOST": str(cluster.socket_dir), "PORT": str(cluster.port)}
 
     def visit(*statements: str, status: Any = 200) -> str:
         def view(request: Any) -> Any:
@@ -60,10 +56,8 @@ def visitor(site: TestApp, cluster: Cluster) -> Iterator[Callable[..., Any]]:
         with extra_view(view):
             return str(site.get("/extra/", status=status).text)
 
-    yield visit
-    connections["small"].close()
-    registry.process_scope().pins.pop("small", None)
-    del connections["small"], connections.settings["small"]
+    with extra_alias("small", **where, OPTIONS={"persist": {"reconnect_deadline": 0.1}}):
+        yield visit
 
 
 @pytest.mark.parametrize("begin", [[], ["BEGIN"]], ids=["", "in a transaction"])

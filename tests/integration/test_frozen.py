@@ -16,7 +16,7 @@ from webtest import TestApp
 
 from tests.conftest import Server, eventually
 from tests.faults.faults import Faults, host_frozen
-from tests.site.extra import extra_view
+from tests.site.extra import extra_alias, extra_view
 from tests.unit.fakes import Clock
 from tools.postgres import Cluster, free_port
 from wsgi_persist import Policy
@@ -33,33 +33,21 @@ QUICK = {"network_timeout": 1.0, "connect_timeout": 2.0, "reconnect_deadline": 2
 @pytest.fixture
 def alias(site: TestApp) -> Iterator[Callable[..., None]]:
     """Defines the alias by servers, all primaries: the first that answers is taken."""
-    from django.db import connections
+    with extra_alias(ALIAS) as settings:
 
-    def define(*clusters: Cluster, in_options: bool = False, **persist: Any) -> None:
-        options = {
-            "sslmode": "disable",
-            "target_session_attrs": "read-write",
-            "persist": {**QUICK, **persist},
-        }
-        hosts = ",".join(cluster.address for cluster in clusters)
-        ports = ",".join(str(cluster.port) for cluster in clusters)
-        where = {"host": hosts, "port": ports} if in_options else {}
-        connections.settings[ALIAS] = {
-            **connections.settings["default"],
-            "HOST": "" if in_options else hosts,
-            "PORT": "" if in_options else ports,
-            "OPTIONS": {**options, **where},
-        }
+        def define(*clusters: Cluster, in_options: bool = False, **persist: Any) -> None:
+            hosts = ",".join(cluster.address for cluster in clusters)
+            ports = ",".join(str(cluster.port) for cluster in clusters)
+            options: dict[str, Any] = {"sslmode": "disable", "target_session_attrs": "read-write"}
+            if in_options:
+                options |= {"host": hosts, "port": ports}
+                hosts = ports = ""
+            options["persist"] = {**QUICK, **persist}
+            settings(HOST=hosts, PORT=ports, OPTIONS=options)
 
-    yield define
-    guard().end()
-    frozen_hosts._guards.clear()
-    connections[ALIAS].close()
-    registry.process_scope().pins.pop(ALIAS, None)
-    from wsgi_persist.backends import opening
-
-    opening._servers.pop(ALIAS, None)
-    del connections[ALIAS], connections.settings[ALIAS]
+        yield define
+        guard().end()
+        frozen_hosts._guards.clear()
 
 
 def run(sql: str) -> Any:

@@ -20,11 +20,10 @@ from tests.faults.pgbouncer import PgBouncer
 from tests.faults.proxy import Proxy
 from tests.faults.standby import Standby, query
 from tests.front import Front
-from tests.site.extra import extra_view
+from tests.site.extra import extra_alias, extra_view
 from tools.postgres import Cluster
 from wsgi_persist.drivers import driver_of
 from wsgi_persist.recovery import replay
-from wsgi_persist.worker import registry
 
 ALIAS = "harmed"
 Harm = Callable[[], Any]
@@ -33,17 +32,13 @@ Harm = Callable[[], Any]
 @pytest.fixture
 def alias(site: TestApp, victim: Cluster) -> Iterator[Callable[..., None]]:
     """Defines the alias that the tests of this file use."""
-    from django.db import connections
+    with extra_alias(ALIAS) as settings:
 
-    def define(host: str = str(victim.socket_dir), port: Any = victim.port, **given: Any) -> None:
-        settings = {**connections.settings["default"], "HOST": host, "PORT": str(port), **given}
-        connections.settings[ALIAS] = settings
+        def define(host: str = str(victim.socket_dir), port: Any = victim.port, **given: Any) -> None:
+            settings(HOST=host, PORT=str(port), **given)
 
-    define()
-    yield define
-    connections[ALIAS].close()
-    registry.process_scope().pins.pop(ALIAS, None)
-    del connections[ALIAS], connections.settings[ALIAS]
+        define()
+        yield define
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from webtest import TestApp
 
 from tests.conftest import Server
 from tests.integration.programs import READS, STEPS, Run, Step, uncaught
-from tests.site.extra import extra_view
+from tests.site.extra import extra_alias, extra_view
 from wsgi_persist.worker import registry
 
 PROGRAMS = 5000
@@ -34,17 +34,13 @@ def aliases(site: TestApp) -> Iterator[None]:
     from django.db import connections
 
     engine = "django.db.backends.postgresql"
-    default = connections.settings["default"]
-    made = {
-        "django": {**connections.settings["second"], "ENGINE": engine, "OPTIONS": {}},
-        "lazy": {**default, "OPTIONS": {"persist": {"transactions": "lazy"}}},
-        "stock": {**default, "OPTIONS": {"persist": {"transactions": "stock"}}},
-    }
-    connections.settings.update(made)
-    yield
-    for alias in made:
-        connections[alias].close()
-        del connections[alias], connections.settings[alias]
+    apart = {"NAME": connections.settings["second"]["NAME"], "ENGINE": engine, "OPTIONS": {}}
+    with (
+        extra_alias("django", **apart),
+        extra_alias("lazy", OPTIONS={"persist": {"transactions": "lazy"}}),
+        extra_alias("stock", OPTIONS={"persist": {"transactions": "stock"}}),
+    ):
+        yield
 
 
 @pytest.fixture
