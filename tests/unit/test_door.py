@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import eventually
 from tools import apt, fresh, machine, manual, standalone, suite
+from tools.apache import scratch
 from tools.environment import Environment
 from tools.machine import Interpreter, Needs
 from tools.mod_wsgi import ModWsgi
@@ -434,7 +435,7 @@ def test_signal_between_two_runs_is_not_lost(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_scratch_folder_goes_with_the_tests() -> None:
-    with suite._scratch() as folder:
+    with scratch("test") as folder:
         (folder / "left").write_text("behind")
     assert not folder.exists()
 
