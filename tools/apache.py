@@ -95,7 +95,7 @@ class Apache:
 
     def stop(self, timeout: float = 20.0) -> None:
         """As ``apachectl stop``: in-flight requests have the 3 s that Apache gives its daemons."""
-        process, self._process = self._process, None
+        process = self._process
         if process is not None:
             process.terminate()
             try:
@@ -104,6 +104,7 @@ class Apache:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             _end_group(process.pid)
+            self._process = None  # not before: who is interrupted here stops it again
         if self._run is not None:
             shutil.rmtree(self._run, ignore_errors=True)
             self._run = None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.machine import SEARCH
+from tools.steps import undisturbed
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 LACKING = "no Chromium here: apt-get install chromium"
@@ -126,12 +127,12 @@ def browser() -> Iterator[Browser]:
     if path is None:
         raise BrowserError(LACKING)
     with contextlib.ExitStack() as stack:
-        home = Path(tempfile.mkdtemp(prefix="chromium"))
-        stack.callback(shutil.rmtree, home, ignore_errors=True)
-        theirs_in, requests = os.pipe()
-        answers, theirs_out = os.pipe()
-        process = _launched(path, home, theirs_in, theirs_out)
-        stack.callback(_end, process)
+        with undisturbed():
+            home = Path(tempfile.mkdtemp(prefix="chromium"))
+            stack.callback(shutil.rmtree, home, ignore_errors=True)
+            theirs_in, requests = os.pipe()
+            answers, theirs_out = os.pipe()
+            stack.callback(_end, _launched(path, home, theirs_in, theirs_out))
         for fd in (theirs_in, theirs_out):
             os.close(fd)
         for fd in (requests, answers):

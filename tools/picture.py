@@ -45,7 +45,7 @@ def take(demo: Demo, stack: ExitStack) -> None:
     server = started(demo.apache(list(VARIANTS)[1], demo.port, shown=True), stack)
     say(f"{SECONDS:g} s of requests, without PostgreSQL for {AWAY:g} s of them")
     visits = (f"{server.url}/three/", time.monotonic() + SECONDS)
-    visitors = [threading.Thread(target=visit, args=visits) for _ in range(2)]
+    visitors = [threading.Thread(target=visit, args=visits, daemon=True) for _ in range(2)]
     for visitor in visitors:
         visitor.start()
     harm(demo, server)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from tools.apache import scratch
 from tools.environment import folder
-from tools.steps import ENDING, say, undisturbed
+from tools.steps import ENDING, end_tidily, say, undisturbed
 
 PYTEST = (sys.executable, "-W", "error", "-m", "pytest", "--cov")
 RUNS: tuple[tuple[str, Mapping[str, str], Sequence[str]], ...] = (
@@ -34,6 +34,7 @@ RUNS: tuple[tuple[str, Mapping[str, str], Sequence[str]], ...] = (
 
 
 def main() -> int:
+    end_tidily()
     # The users that PostgreSQL and Apache run as must get through.
     os.umask(0o022)
     # In /tmp, not below the clone: a socket's path is limited to 107 bytes.
@@ -66,11 +67,12 @@ def _run(command: Sequence[str], environ: Mapping[str, str]) -> int:
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
-    if not _came:
-        with undisturbed():
-            # In a session of its own, Ctrl-C reaches it once.
-            _running[:] = [subprocess.Popen(command, env=environ, start_new_session=True)]
-        status = _running[0].wait()
+    with undisturbed():
+        if _came:
+            return 128 + _came[0]
+        # In a session of its own, Ctrl-C reaches it once.
+        _running[:] = [subprocess.Popen(command, env=environ, start_new_session=True)]
+    status = _running[0].wait()
     return 128 + _came[0] if _came else status
 
 

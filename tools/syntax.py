@@ -13,7 +13,7 @@ import trustme
 from tools import httpd as installed
 from tools.apache import VHOSTS, scratch
 from tools.httpd import ApacheError, Httpd
-from tools.steps import say
+from tools.steps import end_tidily, say
 
 MODULES = (
     *("unixd", "authz_core", "authz_host", "log_config", "alias", "env"),
@@ -93,6 +93,7 @@ def _configuration(file: Path, server: Httpd, root: Path) -> str:
 
 
 def main() -> int:
+    end_tidily()
     found, missing = servers()
     try:
         with scratch("check") as root:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from webtest import TestApp
 
-from tests.conftest import DRIVER, Server
+from tests.conftest import DRIVER, Server, eventually
 from tests.integration.relay import Relay
 from tests.interruption import Interrupted, Interruption
 from tests.site.extra import extra_view
@@ -347,6 +347,25 @@ def test_driver_s_own_commit_and_rollback_end_a_folded_transaction(inside: Any, 
     assert server("SELECT note FROM entry WHERE note IN ('commit', 'rollback')") == [("commit",)]
 
 
+@pytest.mark.skipif(DRIVER != "psycopg2", reason="psycopg 3 has no large objects of its own")
+@pytest.mark.parametrize("before", [True, False], ids=["after a statement", "first"])
+def test_what_follows_a_transaction_with_a_large_object_is_saved(
+    before: bool, inside: Any, notes: Any
+) -> None:
+    from django.db import connection, transaction
+
+    def view() -> None:
+        with transaction.atomic():
+            if before:
+                run(f"{INSERT} ('before')")
+            connection.connection.lobject(0, "wb").write(b"large")
+        run(f"{INSERT} ('after')")
+        assert connection.connection.autocommit
+
+    inside(view)
+    assert notes() == (["before", "after"] if before else ["after"])
+
+
 def test_server_side_cursor_in_a_folded_transaction(inside: Any) -> None:
     from django.db import connection, transaction
 
@@ -564,6 +583,29 @@ def test_round_trips(
     inside(view)
     assert relay.round_trips - before == expected
     relay.close()
+
+
+# ##### Put away #####
+
+
+@pytest.mark.parametrize("option", ["folded", "lazy", "stock"])
+def test_connection_that_is_put_away_is_followed_by_another(
+    option: str, inside: Any, mode: Any, server: Server, notes: Any
+) -> None:
+    """As on stock Django; packages do that after an error."""
+    from django.db import connection
+
+    def view() -> tuple[int, int]:
+        before = run("SELECT pg_backend_pid()")[0][0]
+        connection.connection = None
+        run(f"{INSERT} ('saved')")
+        return before, run("SELECT pg_backend_pid()")[0][0]
+
+    mode(option)
+    before, after = inside(view)
+    assert (notes(), before != after) == (["saved"], True)
+    assert eventually(server.backends, [after])
+    assert inside(lambda: run("SELECT pg_backend_pid()")) == [(after,)]
 
 
 # ##### Interrupted #####

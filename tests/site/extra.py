@@ -45,8 +45,10 @@ def extra_alias(name: str, **settings: Any) -> Iterator[Callable[..., None]]:
 
     if settings:
         define(**settings)
-    yield define
-    connections[name].close()
-    registry.process_scope().pins.pop(name, None)
-    opening._servers.pop(name, None)
-    del connections[name], connections.settings[name]
+    try:
+        yield define
+    finally:
+        connections[name].close()
+        registry.process_scope().pins.pop(name, None)
+        opening._servers.pop(name, None)
+        del connections[name], connections.settings[name]

@@ -434,6 +434,26 @@ def test_signal_between_two_runs_is_not_lost(monkeypatch: pytest.MonkeyPatch) ->
             signal.signal(number, handler)
 
 
+INTERRUPTED = """
+import signal, sys, tempfile
+from tools import {tool}
+make = tempfile.mkdtemp
+def made(*args, **kwargs):
+    new = make(*args, **kwargs)
+    signal.raise_signal(signal.SIGTERM)
+    return new
+tempfile.mkdtemp = made
+sys.exit({tool}.main())
+"""
+
+
+@pytest.mark.parametrize("tool", ["suite", "syntax"])
+def test_folder_that_was_just_made_goes_when_a_signal_comes(tool: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED.format(tool=tool)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    assert (done.returncode, list(tmp_path.iterdir())) == (128 + signal.SIGTERM, [])
+
+
 def test_scratch_folder_goes_with_the_tests() -> None:
     with scratch("test") as folder:
         (folder / "left").write_text("behind")

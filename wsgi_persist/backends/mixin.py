@@ -83,7 +83,9 @@ class PersistMixin(SharingMixin, OpeningMixin, ReconnectMixin):
             pin = scope.pin(self.alias, self.alias, self.persist_policy)
             pin.claim = Claim(self)
         if pin.state is State.LEASED:
-            return None
+            if self._pin is not pin:
+                return None
+            pin.drop("the application has put it away")
         if pin.state is State.OPEN and not self._fits(pin.made_for):
             pin.drop("the settings of its alias changed")
         return pin

@@ -111,14 +111,15 @@ class TransactionMixin(Base):
         if folded is None or not folded.is_idle():
             super()._set_autocommit(autocommit)  # type: ignore[misc]  # missing from the stubs
         elif not autocommit:
-            folded.begin()
             self._below = self.connection
             vars(self).pop("connection", None)
+            folded.begin()
             if self.queries_logged:
                 folded.tell_driver()
         else:
+            told = folded.end()
             self.connection = self.connection  # of its own again
-            if folded.end():
+            if told:
                 super()._set_autocommit(True)  # type: ignore[misc]
 
     def _savepoint(self, sid: str) -> None:

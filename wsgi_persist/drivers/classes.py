@@ -57,6 +57,7 @@ def watchable(base: type | None) -> type:
                 transaction.send()
                 # It insists on a transaction of the driver's own, and its BEGIN in another is a warning.
                 parent.autocommit.__set__(self, False)
+                transaction.is_the_drivers = True
             return super().lobject(*args, **kwargs)
 
         def cursor(

@@ -50,7 +50,7 @@ class Alias(NamedTuple):
 
     @property
     def server(self) -> tuple[str, str]:
-        return where_to(self.settings)[1], str(self.settings.get("PORT") or "")
+        return where_to(self.settings)[1], str(self.settings.get("PORT") or self.options.get("port") or "")
 
     @property
     def user(self) -> str:
