@@ -15,7 +15,7 @@ CLOSED = {
     "interrupted": ("interrupted", "a statement was interrupted"),
     "read_only": ("the server is read-only",),
     "stale_plan": ("a plan may no longer fit",),
-    "by_application": ("closed by the application",),
+    "by_application": ("closed by the application", "the application has put it away"),
     "too_many": ("the least recently used",),
     "alias_gone": ("its alias is gone",),
     "settings_changed": ("the settings of",),
